@@ -1,0 +1,87 @@
+"""Frozen extractors: samples → tokens. EXTRACTORS maps a name to the function that builds it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from models.token_store import GridSample
+from models.tokens import Tokens
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class ExtractorOptions:
+    """What a user may choose about an extractor; each takes what concerns it.
+
+    mode: `eval` or `batchnorm`. keep_blocks: 12, 8, 4 or 1. precision: `fp32` or `bf16`.
+    rgb_weights, xyz_weights: files to use instead of the public ones.
+    """
+
+    mode: str = "eval"
+    keep_blocks: int = 12
+    precision: str = "fp32"
+    rgb_weights: Path | None = None
+    xyz_weights: Path | None = None
+
+
+class Extractor(Protocol):
+    """What every extractor offers."""
+
+    @property
+    def rgb_width(self) -> int:
+        """D_2D, the width of the RGB tokens."""
+
+    @property
+    def xyz_width(self) -> int:
+        """D_3D, the width of the geometry tokens."""
+
+    def fit(self, samples: Iterable[GridSample]) -> None:
+        """Learn statistics from nominal samples; a pretrained extractor does not look at them."""
+
+    def extract(self, rgb: Tensor, xyz: Tensor, valid: Tensor) -> list[Tokens]:
+        """Tokens of a batch: (B, 3, H, W) image and cloud, (B, H, W) mask, True = valid → one Tokens a sample."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that the tokens depend on besides the sample, as JSON values."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Learned statistics; empty for a pretrained extractor."""
+
+
+def _dino_pointmae(device: torch.device, options: ExtractorOptions, state: Mapping[str, Tensor]) -> Extractor:
+    from models.extractors.dino_pointmae import build_dino_pointmae
+
+    return build_dino_pointmae(device, **vars(options))
+
+
+def _handcrafted(device: torch.device, options: ExtractorOptions, state: Mapping[str, Tensor]) -> Extractor:
+    from models.extractors.handcrafted import Handcrafted
+
+    return Handcrafted.from_state(state) if state else Handcrafted()
+
+
+EXTRACTORS: dict[str, Callable[[torch.device, ExtractorOptions, Mapping[str, Tensor]], Extractor]] = {
+    "dino_pointmae": _dino_pointmae,
+    "handcrafted": _handcrafted,
+}
+
+
+def build_extractor(
+    name: str, device: torch.device, options: ExtractorOptions, state: Mapping[str, Tensor] | None = None
+) -> Extractor:
+    """Build an extractor in evaluation mode.
+
+    Args:
+        name: a key of EXTRACTORS. device: where it runs. options: see ExtractorOptions.
+        state: statistics learned in training, for one that has any.
+
+    Raises:
+        UserError: unknown name; a weight file is missing, damaged or of another model.
+    """
+    if name not in EXTRACTORS:
+        raise UserError(f"extractor {name!r}: expected one of {', '.join(EXTRACTORS)}.")
+    return EXTRACTORS[name](device, options, state or {})

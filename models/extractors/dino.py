@@ -1,0 +1,32 @@
+"""DINO ViT-B/8 (Caron et al., ICCV 2021) through timm, frozen."""
+
+import torch
+from torch import Tensor, nn
+
+MODEL = "vit_base_patch8_224.dino"
+WIDTH = 768
+
+
+class DinoEncoder(nn.Module):
+    """Images → patch tokens of the last kept block after the final norm, class token dropped."""
+
+    def __init__(self) -> None:
+        """Build the whole model; its weights are to be loaded into `vit`."""
+        super().__init__()
+        import timm
+
+        self.vit = timm.create_model(MODEL, pretrained=False, num_classes=0)
+        self.eval().requires_grad_(False)
+
+    def prune(self, depth: int) -> None:
+        """Keep the first `depth` blocks, then the final norm."""
+        self.vit.blocks = self.vit.blocks[:depth]
+
+    def set_precision(self, dtype: torch.dtype) -> None:
+        """Keep the weights, and run the model, in this type."""
+        self.vit.to(dtype)
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """(B, 3, 224, 224) ImageNet-normalised float32 → (B, 784, 768) float32, tokens row-major on a 28×28 grid."""
+        tokens = self.vit.forward_features(rgb.to(self.vit.cls_token.dtype))
+        return tokens[:, self.vit.num_prefix_tokens :].float()

@@ -1,0 +1,147 @@
+"""Tokens of a set of samples, extracted once: kept in memory, or on disk from run to run."""
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from models.lifting import LiftingOperator
+from models.tokens import Tokens
+from utils.errors import UserError
+from utils.files import atomic_path
+
+FORMAT = 1
+"""Part of every key: to be raised when the meaning of stored tokens changes."""
+
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Hashable)
+
+
+class GridSample(Protocol):
+    """What an extractor needs of a sample: (3, H, W) image and cloud, (H, W) mask, True = valid."""
+
+    @property
+    def rgb(self) -> Tensor: ...
+    @property
+    def xyz(self) -> Tensor: ...
+    @property
+    def valid(self) -> Tensor: ...
+
+
+class TokenExtractor(Protocol):
+    """What making tokens needs of an extractor; the whole of it is `models.extractors.Extractor`."""
+
+    def extract(self, rgb: Tensor, xyz: Tensor, valid: Tensor) -> list[Tokens]: ...
+    def fingerprint(self) -> dict[str, Any]: ...
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut a stream into lists of `size`; the last may be shorter."""
+    stream = iter(items)
+    while batch := list(islice(stream, size)):
+        yield batch
+
+
+def extract_batch(batch: Sequence[GridSample], extractor: TokenExtractor, device: torch.device) -> list[Tokens]:
+    """Tokens of a batch of samples, extracted on `device`."""
+    rgb, xyz, valid = (torch.stack([getattr(s, name) for s in batch]).to(device) for name in ("rgb", "xyz", "valid"))
+    return extractor.extract(rgb, xyz, valid)
+
+
+def extract_tokens(
+    samples: Iterable[GridSample], extractor: TokenExtractor, batch_size: int, device: torch.device
+) -> Iterator[Tokens]:
+    """Tokens of each sample, in order, extracted `batch_size` samples at a time, on `device`."""
+    for batch in batches(samples, batch_size):
+        yield from extract_batch(batch, extractor, device)
+
+
+class CachedTokens(Sequence[Tokens]):
+    """Tokens read from their files each time they are asked for."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: Any) -> Any:
+        return load_tokens(self.paths[index])
+
+
+def cache_tokens(
+    digests: Mapping[R, str],
+    load: Callable[[list[R]], Iterable[tuple[R, GridSample]]],
+    extractor: TokenExtractor,
+    batch_size: int,
+    device: torch.device,
+    folder: Path,
+) -> CachedTokens:
+    """Tokens of samples on disk; only those that are missing are extracted.
+
+    A file's name is a hash of the extractor's fingerprint and the sample's files, so changed settings, weights or
+    files are never served old tokens.
+
+    Args:
+        digests: for each record of a sample a hash of its files, in the order of the result.
+        load: the samples of these records with their records; those it leaves out are left out of the result.
+        extractor, batch_size, device: see `extract_tokens`.
+        folder: of the cache.
+    """
+    settings = json.dumps([FORMAT, extractor.fingerprint()], sort_keys=True)
+    paths = {
+        record: Path(folder) / f"{hashlib.sha256(f'{settings} {digest}'.encode()).hexdigest()}.safetensors"
+        for record, digest in digests.items()
+    }
+    missing = [record for record, path in paths.items() if not path.exists()]
+    pending: deque[R] = deque()
+
+    def samples() -> Iterator[GridSample]:
+        for record, sample in load(missing):
+            pending.append(record)
+            yield sample
+
+    if missing:
+        for tokens in extract_tokens(samples(), extractor, batch_size, device):
+            save_tokens(paths[pending.popleft()], tokens)
+    return CachedTokens([path for path in paths.values() if path.exists()])
+
+
+def save_tokens(path: Path, tokens: Tokens) -> None:
+    """Write tokens and operators to one safetensors file, atomically."""
+    tensors = {"rgb": tokens.rgb, "xyz": tokens.xyz, "foreground": tokens.foreground.int()}
+    for name, lift in (("rgb_lift", tokens.rgb_lift), ("xyz_lift", tokens.xyz_lift)):
+        tensors |= {f"{name}.offsets": lift.offsets.int(), f"{name}.indices": lift.indices.to(torch.int16)}
+        tensors |= {f"{name}.values": lift.values}
+    tensors["size"] = torch.tensor(tokens.size)
+    with atomic_path(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+
+
+def load_tokens(path: Path) -> Tokens:
+    """Read what `save_tokens` wrote, on the CPU.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: damaged token cache ({error}). Delete the file; it is made again.") from error
+
+    def operator(name: str, n_tokens: int) -> LiftingOperator:
+        offsets, indices = tensors[f"{name}.offsets"].long(), tensors[f"{name}.indices"].long()
+        return LiftingOperator(offsets, indices, tensors[f"{name}.values"], n_tokens)
+
+    rgb, xyz = tensors["rgb"], tensors["xyz"]
+    lifts = operator("rgb_lift", len(rgb)), operator("xyz_lift", len(xyz))
+    return Tokens(rgb, xyz, *lifts, tensors["foreground"].long(), int(tensors["size"]))
