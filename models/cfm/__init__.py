@@ -1,0 +1,1 @@
+"""Crossmodal Feature Mapping (Costanzino et al., CVPR 2024)."""

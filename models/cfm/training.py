@@ -1,0 +1,162 @@
+"""Training runs and checkpoints of Crossmodal Feature Mapping.
+
+Checkpoint files have the names and keys of the original authors' release: `CFM_2Dto3D_…` and `CFM_3Dto2D_…`, plain
+state dicts. Beside them: `CFM_….json` settings, `CFM_….jsonl` losses, `CFM_extractor_….pth` statistics of an extractor
+that has any, and, while a run is under way, `CFM_resume_….pth`.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from utils.run_record import append_json_line, truncate_json_lines
+
+from models.cfm.detector import LEARNING_RATE, CrossmodalDetector
+from models.tokens import Tokens
+from utils.checkpoint import CheckpointName, load_settings, load_state, save_checkpoint, save_state
+from utils.errors import UserError
+from utils.training import train_epochs
+
+PART = "CFM"
+RGB_TO_XYZ, XYZ_TO_RGB, EXTRACTOR, RESUME = "CFM_2Dto3D", "CFM_3Dto2D", "CFM_extractor", "CFM_resume"
+SAVE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class CFMConfig:
+    """Everything that decides the trained weights.
+
+    extractor: its fingerprint. data: a description of the training files. mapper: `mlp` or `mlp_big`.
+    precision: `fp32` or `bf16`. epochs, batch_size, seed: of the run.
+    """
+
+    extractor: Mapping[str, Any]
+    data: Mapping[str, Any]
+    mapper: str
+    precision: str
+    epochs: int
+    batch_size: int
+    seed: int
+
+
+def train(
+    tokens: Sequence[Tokens],
+    config: CFMConfig,
+    name: CheckpointName,
+    device: torch.device,
+    resume: bool,
+    report: Callable[[dict[str, Any]], None],
+    save_seconds: float = SAVE_SECONDS,
+) -> CrossmodalDetector:
+    """Train both mappers with Adam on nominal tokens; the last epoch is kept (CFM paper, section 4).
+
+    Args:
+        tokens: one item a training image. config: of the run. name: where its files go. device: where it runs.
+        resume: go on from the run's last saved epoch, if there is one. The result is that of an uninterrupted run.
+        report: called with the log entry of each epoch.
+        save_seconds: least time between two saved states.
+
+    Raises:
+        UserError: a loss is not finite, or the saved state belongs to a run with another configuration.
+    """
+    detector = CrossmodalDetector(
+        tokens[0].rgb.shape[1], tokens[0].xyz.shape[1], config.mapper, config.precision, config.seed
+    ).to(device)
+    optimizer = torch.optim.Adam(detector.parameters(), lr=LEARNING_RATE)
+    state_path, log_path = name.path(RESUME), name.path(PART, ".jsonl")
+    start = _restore(state_path, config, detector, optimizer) if resume and state_path.exists() else 0
+    truncate_json_lines(log_path, start)
+    last_saved = time.monotonic()
+
+    def step(batch: list[int]) -> dict[str, Tensor]:
+        optimizer.zero_grad(set_to_none=True)
+        losses = detector.backward([tokens[i].to(device) for i in batch])
+        optimizer.step()
+        return losses
+
+    def after_epoch(entry: dict[str, Any]) -> None:
+        nonlocal last_saved
+        append_json_line(log_path, entry)
+        report(entry)
+        if time.monotonic() - last_saved >= save_seconds:
+            state = {"epoch": entry["epoch"], "config": _canonical(config)}
+            state |= {"detector": detector.state_dict(), "optimizer": optimizer.state_dict()}
+            save_state(state_path, state)
+            last_saved = time.monotonic()
+
+    train_epochs(step, len(tokens), range(start, config.epochs), config.batch_size, config.seed, after_epoch)
+    return detector.eval()
+
+
+def save(
+    name: CheckpointName,
+    detector: CrossmodalDetector,
+    extractor_state: Mapping[str, Tensor],
+    config: CFMConfig,
+    record: Mapping[str, Any],
+) -> None:
+    """Write the finished run's checkpoint and remove its resume state.
+
+    Args:
+        name: of the run. detector: trained. extractor_state: learned statistics, empty for a pretrained extractor.
+        config: of the run. record: what else to keep in the JSON (versions, commit, timing).
+    """
+    states = {
+        RGB_TO_XYZ: detector.rgb_to_xyz.state_dict(),
+        XYZ_TO_RGB: detector.xyz_to_rgb.state_dict(),
+        EXTRACTOR: extractor_state,
+    }
+    save_checkpoint(name, PART, states, {"method": "CFM", "config": asdict(config), **record})
+    name.path(RESUME).unlink(missing_ok=True)
+
+
+def load(
+    name: CheckpointName, precision: str | None
+) -> tuple[CrossmodalDetector, dict[str, Any] | None, dict[str, Tensor]]:
+    """Load a checkpoint, ours or the original authors'.
+
+    Args:
+        name: of the run. precision: `fp32`, `bf16`, or None for that of the run (fp32 when unknown).
+
+    Returns:
+        The detector on the CPU; the settings, None when there is no JSON; the extractor's state, perhaps empty.
+
+    Raises:
+        UserError: a file is missing, damaged, or not of this method.
+    """
+    settings = load_settings(name, PART)
+    rgb_to_xyz, xyz_to_rgb = load_state(name.path(RGB_TO_XYZ)), load_state(name.path(XYZ_TO_RGB))
+    extractor_path = name.path(EXTRACTOR)
+    extractor_state = load_state(extractor_path) if settings and extractor_path.name in settings["files"] else {}
+    precision = precision or (settings["config"]["precision"] if settings else "fp32")
+    try:
+        detector = CrossmodalDetector.from_states(rgb_to_xyz, xyz_to_rgb, precision)
+    except (RuntimeError, KeyError, AttributeError, IndexError) as error:
+        folder = name.path(RGB_TO_XYZ).parent
+        raise UserError(
+            f"{folder}: {RGB_TO_XYZ} and {XYZ_TO_RGB} are not a pair of crossmodal mappers ({error}). "
+            "Expected input.*, projection.* (or projection_a.* … projection_e.*) and output.*."
+        ) from error
+    return detector, settings, extractor_state
+
+
+def _canonical(config: CFMConfig) -> str:
+    """The configuration as text that compares."""
+    return json.dumps(asdict(config), sort_keys=True)
+
+
+def _restore(path: Any, config: CFMConfig, detector: CrossmodalDetector, optimizer: torch.optim.Optimizer) -> int:
+    """Load a saved state into detector and optimizer; returns the number of finished epochs."""
+    state = load_state(path)
+    if state.get("config") != _canonical(config):
+        raise UserError(
+            f"{path}: belongs to a run with another configuration.\nsaved: {state.get('config')}\n"
+            f"now:   {_canonical(config)}\nRepeat the run's options, or start again without --resume."
+        )
+    detector.load_state_dict(state["detector"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["epoch"])

@@ -1,0 +1,105 @@
+"""Checkpoints: plain state dicts under the original authors' file names, with a JSON of settings beside them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from utils.errors import UserError
+from utils.files import atomic_path, sha256_file, write_json
+
+
+@dataclass(frozen=True)
+class CheckpointName:
+    """Where the files of one run lie: `FOLDER/CLASS/PART_CLASS_{EPOCHS}ep_{BATCH}bs.SUFFIX`."""
+
+    folder: Path
+    class_name: str
+    epochs: int
+    batch_size: int
+
+    def path(self, part: str, suffix: str = ".pth") -> Path:
+        """The file of one part, for example `CFM_2Dto3D`."""
+        name = f"{part}_{self.class_name}_{self.epochs}ep_{self.batch_size}bs{suffix}"
+        return Path(self.folder) / self.class_name / name
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a dict of tensors and plain values with torch.save, atomically."""
+    with atomic_path(path) as temporary:
+        torch.save(dict(state), temporary)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read a dict of tensors and plain values onto the CPU; nothing in the file is executed.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds anything else.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file.{_siblings(path)}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a broken or unsafe file
+        raise UserError(
+            f"{path}: not a checkpoint that can be read safely ({error}). Write or copy it again."
+        ) from error
+    if not isinstance(state, dict):
+        raise UserError(f"{path}: expected a dict of tensors, found {type(state).__name__}.")
+    return state
+
+
+def save_checkpoint(
+    name: CheckpointName, part: str, states: Mapping[str, Mapping[str, Tensor]], settings: Mapping[str, Any]
+) -> None:
+    """Write every state to its file, then the settings with the files' hashes.
+
+    Args:
+        name: of the run. part: name of the settings file. states: state dict of each part; an empty one is left out.
+        settings: JSON values.
+    """
+    hashes = {}
+    for state_part, state in states.items():
+        if state:
+            path = name.path(state_part)
+            save_state(path, state)
+            hashes[path.name] = sha256_file(path)
+    write_json(name.path(part, ".json"), {**settings, "files": hashes})
+
+
+def load_settings(name: CheckpointName, part: str) -> dict[str, Any] | None:
+    """Settings beside a checkpoint, or None when there are none, as with the original authors' files.
+
+    Raises:
+        UserError: the JSON is damaged, or belongs to other weight files than those that lie there.
+    """
+    path = name.path(part, ".json")
+    if not path.exists():
+        return None
+    try:
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        files = dict(settings["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a settings file of this project ({error!r}). Train again.") from error
+    for file_name, expected in files.items():
+        weights = path.with_name(file_name)
+        if not weights.is_file():
+            raise UserError(f"{weights}: missing, although {path.name} names it. Restore it or train again.")
+        if sha256_file(weights) != expected:
+            raise UserError(
+                f"{weights}: is not the file that {path.name} was written with (its sha256 differs). Restore the file, "
+                "or move the JSON away to use the weights without stored settings."
+            )
+    return settings
+
+
+def _siblings(path: Path) -> str:
+    """What lies in the file's folder instead, for the message."""
+    found = sorted(p.name for p in path.parent.glob("*.pth"))[:8]
+    if not path.parent.is_dir():
+        return f" The folder {path.parent} does not exist: train first, or check the folder and the class name."
+    return f" Found there: {', '.join(found) or 'no .pth file'}. Check --class_name, --epochs_no and --batch_size."
