@@ -1,0 +1,124 @@
+"""Stand-in weights and samples whose expected values are known (tests/golden), shared by all tests."""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from datasets.sample import Sample, make_sample
+from models.cfm.detector import CrossmodalDetector
+from models.cfm.mappers import CrossmodalMapper
+from models.extractors.dino import DinoEncoder
+from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings
+from models.extractors.point_mae import PointMAEEncoder
+from models.tokens import Tokens
+
+GOLDEN = Path(__file__).parent / "golden"
+CASES = ("dome", "near", "plank")
+MAPPER_WIDTHS = {"CFM_2Dto3D": (768, 1152), "CFM_3Dto2D": (1152, 768)}
+
+
+def recipe_state(prefix: str, shapes: dict[str, Any]) -> dict[str, Tensor]:
+    """Stand-in weights: every value follows from the parameter's name and shape."""
+    spec = importlib.util.spec_from_file_location("recipe", GOLDEN / "recipe.py")
+    assert spec is not None and spec.loader is not None
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    return {name: torch.from_numpy(np.asarray(value)) for name, value in recipe.fill(shapes, prefix).items()}
+
+
+def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shape of each entry of the state dict."""
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, dict[str, np.ndarray]]:
+    """Expected values by case."""
+    return {case: dict(np.load(GOLDEN / "cases" / f"{case}.npz")) for case in CASES}
+
+
+@pytest.fixture(scope="session")
+def golden_samples() -> dict[str, Sample]:
+    """The cases' files as samples."""
+    folder = GOLDEN / "cases"
+    return {
+        case: make_sample(Image.open(folder / f"{case}.png"), tifffile.imread(folder / f"{case}.tiff"))
+        for case in CASES
+    }
+
+
+@pytest.fixture(scope="session")
+def vit_state() -> dict[str, Tensor]:
+    """Stand-in weights of DINO ViT-B/8 under the names of the public file."""
+    return recipe_state("rgb", shapes_of(DinoEncoder().vit))
+
+
+@pytest.fixture(scope="session")
+def point_mae_state() -> dict[str, Tensor]:
+    """Stand-in weights of the Point-MAE encoder under the names of the public file."""
+    return recipe_state("xyz", json.loads((GOLDEN / "point_mae_encoder_shapes.json").read_text()))
+
+
+@pytest.fixture(scope="session")
+def mapper_states() -> Callable[[str], dict[str, dict[str, Tensor]]]:
+    """Stand-in weights of both mappers, by variant."""
+
+    def states(variant: str) -> dict[str, dict[str, Tensor]]:
+        return {
+            name: recipe_state(name, shapes_of(CrossmodalMapper(*widths, variant)))
+            for name, widths in MAPPER_WIDTHS.items()
+        }
+
+    return states
+
+
+@pytest.fixture(scope="session")
+def build_dino_pointmae(
+    vit_state: dict[str, Tensor], point_mae_state: dict[str, Tensor]
+) -> Callable[..., DinoPointMAE]:
+    """Builds the paper's extractors with the stand-in weights."""
+
+    def build(mode: str = "eval", keep_blocks: int = 12, precision: str = "fp32") -> DinoPointMAE:
+        image, cloud = DinoEncoder(), PointMAEEncoder()
+        image.vit.load_state_dict(vit_state)
+        cloud.load_state_dict(point_mae_state)
+        for encoder in (image, cloud):
+            encoder.prune(keep_blocks)
+            encoder.set_precision(torch.bfloat16 if precision == "bf16" else torch.float32)
+        return DinoPointMAE(image, cloud, DinoPointMAESettings(mode, keep_blocks, precision, "rgb", "xyz"))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def golden_tokens(
+    build_dino_pointmae: Callable[..., DinoPointMAE], golden_samples: dict[str, Sample]
+) -> dict[tuple[str, str], Tokens]:
+    """Tokens of every case in both extractor modes, one sample at a time."""
+    found = {}
+    for mode in ("eval", "batchnorm"):
+        extractor = build_dino_pointmae(mode)
+        for case, sample in golden_samples.items():
+            batch = sample.rgb[None], sample.xyz[None], sample.valid[None]
+            found[case, mode] = extractor.extract(*batch)[0]
+    return found
+
+
+@pytest.fixture
+def golden_detector(mapper_states: Callable[[str], dict[str, dict[str, Tensor]]]) -> Callable[..., CrossmodalDetector]:
+    """Builds a detector with the stand-in mappers."""
+
+    def build(variant: str = "mlp", precision: str = "fp32") -> CrossmodalDetector:
+        states = mapper_states(variant)
+        return CrossmodalDetector.from_states(states["CFM_2Dto3D"], states["CFM_3Dto2D"], precision)
+
+    return build
