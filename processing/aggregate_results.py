@@ -1,0 +1,91 @@
+"""Tables from the result files of many classes: per class with the mean, per defect, and beside published figures.
+
+    python processing/aggregate_results.py --quantitative_folder results/quantitatives_mvtec
+
+Classes are taken from the result files. Results with different settings are never averaged: each run has its own table.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.cli import run
+from utils.errors import UserError
+from utils.files import atomic_path
+from utils.result_tables import (
+    Run,
+    Table,
+    class_table,
+    defect_table,
+    load_published,
+    load_runs,
+    published_tables,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Command line of this script."""
+    parser = argparse.ArgumentParser(description="Aggregate the result files of many classes into tables.")
+    parser.add_argument("--quantitative_folder", type=Path, required=True, help="folder of CLASS_EPep_BSbs.json files")
+    parser.add_argument(
+        "--format",
+        choices=("markdown", "latex", "csv"),
+        default="markdown",
+        help="csv holds one figure a line in full precision (default: %(default)s)",
+    )
+    parser.add_argument("--output", type=Path, help="also write the tables to this file")
+    parser.add_argument(
+        "--dataset",
+        choices=("auto", "none", *load_published()),
+        default="auto",
+        help="benchmark whose published figures to show; auto: the one that knows all classes (default: %(default)s)",
+    )
+    return parser.parse_args(argv)
+
+
+def comparison_tables(runs: list[Run], dataset: str) -> list[Table]:
+    """Published figures beside the runs that belong to a benchmark.
+
+    Args:
+        runs: results of one folder.
+        dataset: a benchmark's name, "auto" (a run belongs to the benchmark that knows all of its classes) or "none".
+    """
+    tables = []
+    for name, published in load_published().items():
+        known = set(published["classes"])
+        if dataset == "auto":
+            members = [r for r in runs if known.issuperset(r.results)]
+        else:
+            members = [r for r in runs if name == dataset and known.intersection(r.results)]
+            if name == dataset and not members:
+                found = ", ".join(sorted({c for r in runs for c in r.results}))
+                raise UserError(f"--dataset {dataset}: none of the classes found ({found}) belongs to this benchmark")
+        if members:
+            tables += published_tables(members, published)
+    return tables
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the tables and, on request, write them to a file."""
+    arguments = parse_arguments(argv)
+    runs = load_runs(arguments.quantitative_folder)
+    tables = [table for r in runs for table in (class_table(r), defect_table(r))]
+    tables += comparison_tables(runs, arguments.dataset)
+    if arguments.format == "csv":
+        text = to_csv(tables)
+    else:
+        text = "\n".join(map(to_latex if arguments.format == "latex" else to_markdown, tables))
+    print(text, end="")
+    if arguments.output:
+        with atomic_path(arguments.output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

@@ -1,0 +1,219 @@
+"""Tables from result files: classes found, means, undefined figures, several runs, published figures, formats."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processing.aggregate_results import main
+from utils.errors import UserError
+from utils.result_tables import METRICS, class_table, defect_table, load_published, load_runs
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMITS = ("0.3", "0.1", "0.05", "0.01")
+
+
+def write_result(folder: Path, class_name: str, value: float | None, run: str = "50ep_4bs", **config: Any) -> Path:
+    """A result file whose ten figures are value, value - 0.01, … value - 0.09."""
+    figures = [None if value is None else value - 0.01 * i for i in range(10)]
+    result: dict[str, Any] = {
+        "class_name": class_name,
+        "i_auroc": figures[0],
+        "p_auroc": figures[1],
+        "aupro": dict(zip(LIMITS, figures[2:6], strict=True)),
+        "aupro_thresholds": 99,
+        "aupro_exact": dict(zip(LIMITS, figures[6:], strict=True)),
+        "per_defect": {"hole": {"i_auroc": 0.5, "p_auroc": 0.6, "aupro_0.3": value}},
+        "samples": [],
+        "config": {"method": "CFM", **config},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{class_name}_{run}.json"
+    path.write_text(json.dumps(result))
+    return path
+
+
+def cells(text: str, row: str) -> list[list[str]]:
+    """Every Markdown row with this name, split into cells."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    return [line[1:] for line in lines if line[0] == row]
+
+
+def test_rows_are_the_classes_found_and_the_mean_is_theirs(tmp_path: Path) -> None:
+    for name, value in (("my_part", 0.9), ("Zeta", 0.7), ("gear", 0.8)):
+        write_result(tmp_path, name, value)
+    (run,) = load_runs(tmp_path)
+    table = class_table(run)
+    assert [name for name, _ in table.rows] == ["Zeta", "gear", "my_part", "mean"]
+    assert table.columns == list(METRICS)
+    assert table.columns[2:] == [f"{p}@{limit}%" for p in ("AUPRO", "exact") for limit in (30, 10, 5, 1)]
+    for (_, figures), value in zip(table.rows, (0.7, 0.8, 0.9, 0.8), strict=True):
+        assert figures == pytest.approx([value - 0.01 * i for i in range(10)])
+
+
+def test_undefined_figures_are_a_dash_and_left_out_of_the_mean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_result(tmp_path, "gear", 0.8)
+    write_result(tmp_path, "cap", None)
+    assert main(["--quantitative_folder", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert cells(text, "cap")[0] == ["-"] * 10
+    assert cells(text, "mean") == cells(text, "gear")
+    assert "left out of the mean" in text
+
+
+def test_defects_have_rows_of_their_own(tmp_path: Path) -> None:
+    write_result(tmp_path, "gear", 0.8)
+    (run,) = load_runs(tmp_path)
+    table = defect_table(run)
+    assert table.columns == ["I-AUROC", "P-AUROC", "AUPRO@30%"]
+    assert table.rows == [("gear / hole", [0.5, 0.6, 0.8])]
+
+
+def test_runs_with_other_settings_are_not_averaged(tmp_path: Path) -> None:
+    write_result(tmp_path, "cap", 0.9)
+    write_result(tmp_path, "gear", 0.7)
+    write_result(tmp_path, "gear", 0.5, run="250ep_4bs")
+    write_result(tmp_path, "loaf", 0.6, extractor="handcrafted")
+    runs = load_runs(tmp_path)
+    assert {run.name: list(run.results) for run in runs} == {
+        "50ep_4bs": ["cap", "gear"],
+        "250ep_4bs": ["gear"],
+        "50ep_4bs, extractor handcrafted": ["loaf"],
+    }
+    assert [run.method for run in runs] == ["CFM"] * 3
+
+
+def test_settings_that_all_runs_share_are_not_in_their_names(tmp_path: Path) -> None:
+    write_result(tmp_path, "cap", 0.9, extractor="handcrafted", seed=0)
+    write_result(tmp_path, "gear", 0.9, extractor="handcrafted", seed=1)
+    assert [run.name for run in load_runs(tmp_path)] == ["50ep_4bs, seed 0", "50ep_4bs, seed 1"]
+
+
+def test_published_figures_stand_beside_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    published = load_published()["mvtec3d"]
+    for i, name in enumerate(published["classes"]):
+        write_result(tmp_path, name, 0.9 + 0.01 * i)
+    main(["--quantitative_folder", str(tmp_path)])
+    text = capsys.readouterr().out
+    for heading, key, offset in (("I-AUROC", "i_auroc", 0.0), ("AUPRO@30%", "aupro_0.3", 0.02)):
+        section = text.split(f"### {heading} on MVTec 3D-AD")[1].split("###")[0]
+        assert cells(section, "method") == [[*published["classes"], "mean"]]
+        m3dm = published[key]["M3DM"]
+        assert cells(section, "M3DM") == [[f"{v:.3f}" for v in [*m3dm["per_class"], m3dm["mean"]]]]
+        ours = [0.9 + 0.01 * i - offset for i in range(10)]
+        assert cells(section, "ours: CFM 50ep_4bs") == [[f"{v:.3f}" for v in [*ours, sum(ours) / 10]]]
+        assert m3dm["source"] in section
+    assert "not comparable" not in text
+
+
+def test_missing_classes_of_a_benchmark_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in load_published()["eyecandies"]["classes"][2:]:
+        write_result(tmp_path, name, 0.9)
+    main(["--quantitative_folder", str(tmp_path)])
+    text = capsys.readouterr().out
+    assert "no figure for CandyCane, ChocolateCookie; the mean is over 8 of 10 classes, not comparable" in text
+    assert cells(text.split("AUPRO@1% on Eyecandies")[1], "ours: CFM 50ep_4bs")[0][:3] == ["-", "-", "0.850"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "dataset", "shown"),
+    [
+        (["rope", "gear"], "auto", False),
+        (["rope"], "auto", True),
+        (["rope"], "none", False),
+        (["rope", "gear"], "mvtec3d", True),
+    ],
+)
+def test_choice_of_the_benchmark(
+    classes: list[str], dataset: str, shown: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in classes:
+        write_result(tmp_path, name, 0.9)
+    main(["--quantitative_folder", str(tmp_path), "--dataset", dataset])
+    assert ("M3DM" in capsys.readouterr().out) == shown
+
+
+def test_refuses_a_benchmark_without_any_of_its_classes(tmp_path: Path) -> None:
+    write_result(tmp_path, "gear", 0.9)
+    with pytest.raises(UserError, match=r"none of the classes found \(gear\)"):
+        main(["--quantitative_folder", str(tmp_path), "--dataset", "eyecandies"])
+
+
+def test_csv_holds_every_figure_in_full(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_result(tmp_path, "gear", 1 / 3)
+    write_result(tmp_path, "cap", None)
+    main(["--quantitative_folder", str(tmp_path), "--format", "csv"])
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == 3 * 10 + 2 * 3
+    by_cell = {(row["row"], row["column"]): row["value"] for row in rows}
+    assert float(by_cell["gear", "I-AUROC"]) == 1 / 3
+    assert float(by_cell["mean", "exact@1%"]) == 1 / 3 - 0.09
+    assert by_cell["cap", "P-AUROC"] == ""
+
+
+def test_latex_escapes_names_and_has_one_column_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_result(tmp_path, "cable_x", 0.9)
+    main(["--quantitative_folder", str(tmp_path), "--format", "latex"])
+    text = capsys.readouterr().out
+    assert r"cable\_x & 0.900 & 0.890 & 0.880" in text
+    assert r"AUPRO@30\%" in text
+    body = text.split(r"\end{tabular}")[0].splitlines()
+    assert {line.count("&") for line in body if line.endswith(r"\\")} == {10}
+    assert rf"\begin{{tabular}}{{l{'r' * 10}}}" in body
+
+
+def test_output_file_holds_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_result(tmp_path / "q", "gear", 0.9)
+    main(["--quantitative_folder", str(tmp_path / "q"), "--output", str(tmp_path / "new" / "table.md")])
+    assert (tmp_path / "new" / "table.md").read_text() == capsys.readouterr().out
+
+
+def test_other_json_files_are_left_alone(tmp_path: Path) -> None:
+    write_result(tmp_path, "gear", 0.9)
+    (tmp_path / "settings.json").write_text("not JSON")
+    assert list(load_runs(tmp_path)[0].results) == ["gear"]
+
+
+def test_refusals_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="absent: expected a folder"):
+        load_runs(tmp_path / "absent")
+    with pytest.raises(UserError, match=r"CLASS_\{EPOCHS\}ep_\{BATCH\}bs\.json, found none"):
+        load_runs(tmp_path)
+    path = write_result(tmp_path, "gear", 0.9)
+    path.rename(tmp_path / "cap_50ep_4bs.json")
+    with pytest.raises(UserError, match=r"cap_50ep_4bs\.json: results of class gear"):
+        load_runs(tmp_path)
+    (tmp_path / "cap_50ep_4bs.json").write_text('{"class_name": "cap"')
+    with pytest.raises(UserError, match=r"cap_50ep_4bs\.json: expected JSON"):
+        load_runs(tmp_path)
+    (tmp_path / "cap_50ep_4bs.json").write_text('{"class_name": "cap"}')
+    with pytest.raises(UserError, match=r"cap_50ep_4bs\.json: a result file without aupro"):
+        load_runs(tmp_path)
+
+
+@pytest.mark.parametrize("dataset", ["mvtec3d", "eyecandies"])
+def test_published_means_are_those_of_their_classes(dataset: str) -> None:
+    published = load_published()[dataset]
+    figures = [f for key, methods in published.items() if isinstance(methods, dict) for f in methods.values()]
+    complete = [f for f in figures if f["per_class"]]
+    assert complete
+    assert all(len(f["per_class"]) == len(published["classes"]) == 10 and f["source"] for f in complete)
+    assert all(f["mean"] == pytest.approx(sum(f["per_class"]) / 10, abs=1.1e-3) for f in complete)
+
+
+def test_command_line_prints_errors_without_a_traceback_and_loads_no_heavy_package(tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "processing/aggregate_results.py"]
+    done = subprocess.run(
+        [*command, "--quantitative_folder", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert f"error: {tmp_path}: expected result files" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not any(f"| {name}" in done.stderr for name in ("torch", "numpy", "pandas", "matplotlib"))

@@ -1,0 +1,162 @@
+"""What the command lines share: error handling, and the options that several of them have."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def run(main: Callable[[], int]) -> int:
+    """Call a script's `main`; print a UserError without a traceback and turn it into exit status 2, Ctrl-C into 130."""
+    try:
+        return main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def positive_int(text: str) -> int:
+    """An argparse type: a whole number ≥ 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return value
+
+
+def add_dataset_options(parser: argparse.ArgumentParser) -> None:
+    """--dataset_path, --class_name, --skip_bad."""
+    parser.add_argument(
+        "--dataset_path",
+        type=Path,
+        default=Path("./datasets/mvtec3d"),
+        help="root of the preprocessed dataset, one folder a class (default: %(default)s)",
+    )
+    parser.add_argument("--class_name", required=True, help="name of a class folder of the dataset")
+    parser.add_argument(
+        "--skip_bad",
+        action="store_true",
+        help="leave out samples that cannot be used and list them at the end, instead of stopping at the first",
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser, epochs: int, batch_size: int) -> None:
+    """--epochs_no and --batch_size (both part of file names), --device, --precision."""
+    parser.add_argument(
+        "--epochs_no",
+        type=positive_int,
+        default=epochs,
+        help="training epochs, ≥ 1; part of the names of checkpoints and results (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch_size",
+        type=positive_int,
+        default=batch_size,
+        help="training images a step, ≥ 1; part of the names of checkpoints and results (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to compute; auto takes a GPU when there is one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        help="type of the matrix products: fp32 is exact, bf16 faster where the hardware has it "
+        "(default: that of the checkpoint, else fp32)",
+    )
+
+
+def add_extractor_options(parser: argparse.ArgumentParser) -> None:
+    """--extractor, --extractor_mode, --keep_blocks, --rgb_weights, --xyz_weights; None where the user says nothing."""
+    group = parser.add_argument_group(
+        "extractors",
+        "Inference reads these from the JSON beside the checkpoint; options that contradict it are refused.",
+    )
+    group.add_argument(
+        "--extractor",
+        choices=("dino_pointmae", "handcrafted"),
+        help="dino_pointmae: the paper's frozen transformers; handcrafted: no weights needed (default: dino_pointmae)",
+    )
+    group.add_argument(
+        "--extractor_mode",
+        choices=("eval", "batchnorm"),
+        help="statistics of Point-MAE's batch normalisation: eval = those of the release, batchnorm = those of the "
+        "current cloud, for checkpoints of the original authors (default: eval; batchnorm for a checkpoint without "
+        "a JSON)",
+    )
+    group.add_argument(
+        "--keep_blocks",
+        type=int,
+        choices=(12, 8, 4, 1),
+        help="transformer blocks kept of both extractors (default: 12)",
+    )
+    group.add_argument(
+        "--rgb_weights",
+        type=Path,
+        metavar="FILE",
+        help="DINO ViT-B/8 weights (.pth or .safetensors) to use instead of the download",
+    )
+    group.add_argument(
+        "--xyz_weights",
+        type=Path,
+        metavar="FILE",
+        help="Point-MAE weights (pretrain.pth of its release) to use instead of the download",
+    )
+
+
+def add_result_options(parser: argparse.ArgumentParser) -> None:
+    """--quantitative_folder, --qualitative_folder, --produce_qualitatives, --visualize_plot, --save_maps."""
+    parser.add_argument(
+        "--quantitative_folder",
+        type=Path,
+        default=Path("./results/quantitatives_mvtec"),
+        help="where metrics go, one .md and one .json a class (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--qualitative_folder",
+        type=Path,
+        default=Path("./results/qualitatives_mvtec"),
+        help="where pictures go (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--produce_qualitatives", action="store_true", help="write a figure of each test image and a contact sheet"
+    )
+    parser.add_argument(
+        "--visualize_plot", action="store_true", help="also show the figures in windows, when there is a display"
+    )
+    parser.add_argument(
+        "--save_maps",
+        type=Path,
+        metavar="DIR",
+        help="also save the anomaly maps behind AUPRO, 224×224 float32, as DIR/CLASS/test/DEFECT/STEM.tiff",
+    )
+
+
+def pick_device(name: str) -> "torch.device":
+    """The device for --device.
+
+    Raises:
+        UserError: cuda was asked for and there is none.
+    """
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: no CUDA GPU is available here. Use --device cpu, or auto.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def report_skipped(skipped: list[str] | None) -> None:
+    """List the samples that --skip_bad left out, each once."""
+    if skipped:
+        messages = dict.fromkeys(skipped)
+        print(f"left out {len(messages)} bad samples:", *messages, sep="\n  ", file=sys.stderr)

@@ -1,0 +1,6 @@
+"""Metrics of anomaly detection: per-region overlap and the area under the ROC curve."""
+
+from utils.metrics.aupro import SortedPixels, aupro, pro_curve, sort_pixels
+from utils.metrics.auroc import auroc
+
+__all__ = ["SortedPixels", "aupro", "auroc", "pro_curve", "sort_pixels"]
