@@ -27,7 +27,7 @@ class PlainFeatures:
 
 
 def sample_centres(points: Tensor, n_samples: int = GROUPS) -> Tensor:
-    """Farthest point sampling from point 0; points with |p|² ≤ 1e-3 are never chosen and never update. (N, 3) → (G,)."""
+    """Farthest point sampling from point 0; points with |p|² ≤ 1e-3 are skipped. (N, 3) → (G,)."""
     kept = points.square().sum(1) > 1e-3
     distances = torch.where(kept, torch.inf, -1.0)
     picks = [0]

@@ -78,7 +78,7 @@ class _Lift(torch.autograd.Function):
         return operator.multiply(tokens)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         return ctx.operator.transposed().multiply(gradient.contiguous()), None  # type: ignore[attr-defined]
 
 

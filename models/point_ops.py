@@ -36,12 +36,16 @@ def farthest_point_sampling(points: Tensor, n_samples: int) -> Tensor:
 
 def _sample(points: Tensor, n_samples: int) -> Tensor:
     """Farthest point sampling of n_samples ≤ N of the (N, 3) points, from point 0. Returns (n_samples,) int64."""
-    if points.device.type == "cpu":
-        import fpsample
+    if points.device.type != "cpu":
+        return sample_by_torch(points, n_samples)
+    import fpsample
 
-        # The plain routine is exact; the library's bucket variants are not.
-        picks = fpsample.fps_sampling(points.numpy(), n_samples, start_idx=0)
-        return torch.from_numpy(picks.astype(np.int64))
+    # The plain routine is exact; the library's bucket variants are not.
+    return torch.from_numpy(fpsample.fps_sampling(points.numpy(), n_samples, start_idx=0).astype(np.int64))
+
+
+def sample_by_torch(points: Tensor, n_samples: int) -> Tensor:
+    """The same picks on any device: n_samples ≤ N of the (N, 3) points, from point 0. Returns (n_samples,) int64."""
     coordinates = points.T.contiguous()  # (3, N)
     distances = torch.full((len(points),), torch.inf, device=points.device)
     picks = torch.zeros(n_samples, dtype=torch.int64, device=points.device)
@@ -65,31 +69,35 @@ def nearest_neighbours(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor,
     Returns:
         Squared distances (Q, k) in m² (float64 on the CPU, float32 on a GPU) and indices (Q, k) int64 into `points`.
     """
-    found = min(k, len(points))
-    if queries.device.type == "cpu":
-        from scipy.spatial import cKDTree
+    if queries.device.type != "cpu":
+        return nearest_by_blocks(queries, points, k)
+    from scipy.spatial import cKDTree
 
-        ranks = list(range(1, found + 1))  # a list keeps the last axis when found is 1
-        distances, indices = cKDTree(points.numpy()).query(queries.numpy(), k=ranks, workers=torch.get_num_threads())
-        squared, nearest = torch.from_numpy(distances).square(), torch.from_numpy(indices.astype(np.int64))
-    else:
-        squared, nearest = _nearest_by_blocks(queries, points, found)
-    missing = k - found
+    ranks = list(range(1, min(k, len(points)) + 1))  # a list keeps the last axis when there is one rank
+    distances, indices = cKDTree(points.numpy()).query(queries.numpy(), k=ranks, workers=torch.get_num_threads())
+    return _repeat_nearest(torch.from_numpy(distances).square(), torch.from_numpy(indices.astype(np.int64)), k)
+
+
+def nearest_by_blocks(queries: Tensor, points: Tensor, k: int, block_pairs: int = 1 << 25) -> tuple[Tensor, Tensor]:
+    """The same by brute force on any device, at most `block_pairs` (query, point) pairs in memory at a time."""
+    squared, indices = [], []
+    for block in queries.split(max(1, block_pairs // len(points))):
+        distances = torch.zeros(len(block), len(points), device=points.device)  # (block, N)
+        for axis in range(3):
+            distances += (block[:, axis, None] - points[None, :, axis]).square()
+        found = distances.topk(min(k, len(points)), dim=1, largest=False, sorted=True)
+        squared.append(found.values)
+        indices.append(found.indices)
+    return _repeat_nearest(torch.cat(squared), torch.cat(indices), k)
+
+
+def _repeat_nearest(squared: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Fill (Q, n ≤ k) neighbours up to k with the nearest one."""
+    missing = k - squared.shape[1]
     return (
         torch.cat([squared, squared[:, :1].expand(-1, missing)], dim=1),
-        torch.cat([nearest, nearest[:, :1].expand(-1, missing)], dim=1),
+        torch.cat([indices, indices[:, :1].expand(-1, missing)], dim=1),
     )
-
-
-def _nearest_by_blocks(queries: Tensor, points: Tensor, k: int, block_pairs: int = 1 << 25) -> tuple[Tensor, Tensor]:
-    """Brute-force neighbours in blocks of queries, at most `block_pairs` (query, point) pairs in memory at a time."""
-    found = []
-    for block in queries.split(max(1, block_pairs // len(points))):
-        squared = torch.zeros(len(block), len(points), device=points.device)  # (block, N)
-        for axis in range(3):
-            squared += (block[:, axis, None] - points[None, :, axis]).square()
-        found.append(squared.topk(k, dim=1, largest=False, sorted=True))
-    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
 
 def group_points(points: Tensor, centres: Tensor, group_size: int) -> Tensor:

@@ -19,7 +19,7 @@ from models.cfm.mappers import CrossmodalMapper
 from models.extractors.dino import DinoEncoder
 from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings
 from models.extractors.point_mae import PointMAEEncoder
-from models.tokens import Tokens
+from models.tokens import Tokens, group_cloud, make_tokens
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = ("dome", "near", "plank")
@@ -29,7 +29,8 @@ MAPPER_WIDTHS = {"CFM_2Dto3D": (768, 1152), "CFM_3Dto2D": (1152, 768)}
 def recipe_state(prefix: str, shapes: dict[str, Any]) -> dict[str, Tensor]:
     """Stand-in weights: every value follows from the parameter's name and shape."""
     spec = importlib.util.spec_from_file_location("recipe", GOLDEN / "recipe.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     recipe = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(recipe)
     return {name: torch.from_numpy(np.asarray(value)) for name, value in recipe.fill(shapes, prefix).items()}
@@ -122,3 +123,21 @@ def golden_detector(mapper_states: Callable[[str], dict[str, dict[str, Tensor]]]
         return CrossmodalDetector.from_states(states["CFM_2Dto3D"], states["CFM_3Dto2D"], precision)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def make_random_tokens() -> Callable[[int], Tokens]:
+    """Makes small related tokens of one made-up sample: 7×7 RGB tokens of width 6, 20 groups of width 8."""
+
+    def make(seed: int) -> Tokens:
+        generator = torch.Generator().manual_seed(seed)
+        size, (v, u) = 32, torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+        valid = ((u - 15) ** 2 + (v - 16) ** 2) < 100 + 5 * seed
+        xyz = torch.stack([u / 100 - 0.15, v / 100 - 0.15, 0.6 + 0.02 * torch.rand(size, size, generator=generator)])
+        groups = group_cloud(xyz * valid, valid, 20)
+        grid = torch.cartesian_prod(torch.linspace(-0.15, 0.15, 7), torch.linspace(-0.15, 0.15, 7)).flip(1)  # x, y
+        rgb = torch.cos(grid @ torch.linspace(-30, 20, 12).view(2, 6)) + 0.1 * torch.randn(49, 6, generator=generator)
+        geometry = torch.sin(groups.centres[:, :2] @ torch.linspace(-40, 40, 16).view(2, 8) + 1)
+        return make_tokens(rgb, geometry, groups, size)
+
+    return make

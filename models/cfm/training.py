@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from utils.run_record import append_json_line, truncate_json_lines
 
 from models.cfm.detector import LEARNING_RATE, CrossmodalDetector
 from models.tokens import Tokens
 from utils.checkpoint import CheckpointName, load_settings, load_state, save_checkpoint, save_state
 from utils.errors import UserError
+from utils.run_record import append_json_line, truncate_json_lines
 from utils.training import train_epochs
 
 PART = "CFM"
@@ -69,7 +69,10 @@ def train(
     optimizer = torch.optim.Adam(detector.parameters(), lr=LEARNING_RATE)
     state_path, log_path = name.path(RESUME), name.path(PART, ".jsonl")
     start = _restore(state_path, config, detector, optimizer) if resume and state_path.exists() else 0
-    truncate_json_lines(log_path, start)
+    if start:
+        truncate_json_lines(log_path, start)
+    else:
+        log_path.unlink(missing_ok=True)
     last_saved = time.monotonic()
 
     def step(batch: list[int]) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """DINO ViT-B/8 (Caron et al., ICCV 2021) through timm, frozen."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,7 @@ class DinoEncoder(nn.Module):
         super().__init__()
         import timm
 
-        self.vit = timm.create_model(MODEL, pretrained=False, num_classes=0)
+        self.vit: Any = timm.create_model(MODEL, pretrained=False, num_classes=0)
         self.eval().requires_grad_(False)
 
     def prune(self, depth: int) -> None:

@@ -4,6 +4,8 @@ A mini-PointNet describes each group of 128 neighbouring points, twelve transfor
 G groups, M points a group; B clouds. Parameter names are those of the public release.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -46,8 +48,10 @@ class MiniPointNet(nn.Module):
         Returns:
             (G, 384) tokens.
         """
-        conv_1, norm_1, _, conv_2 = self.first_conv
-        conv_3, norm_3, _, conv_4 = self.second_conv
+        first: Any = self.first_conv
+        second: Any = self.second_conv
+        conv_1, norm_1, _, conv_2 = first
+        conv_3, norm_3, _, conv_4 = second
         weight_1, bias_1 = conv_1.weight[..., 0], conv_1.bias
         mean, variance = norm_1.running_mean, norm_1.running_var
         if current_statistics:
@@ -173,6 +177,7 @@ class PointMAEEncoder(nn.Module):
         self.pos_embed = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, WIDTH))
         self.blocks = Blocks()
         self.norm = nn.LayerNorm(WIDTH)
+        self.dtype = torch.float32
         self.eval().requires_grad_(False)
 
     def prune(self, depth: int) -> None:
@@ -189,14 +194,15 @@ class PointMAEEncoder(nn.Module):
         return CHOSEN_BLOCKS.get(depth, (depth - 1,))
 
     def set_precision(self, dtype: torch.dtype) -> None:
-        """Keep the weights of attention and perceptrons in this type; norms and position embedding stay float32."""
+        """Multiply matrices in this type; norms and the position embedding stay float32."""
+        self.dtype = dtype
         for block in self.blocks.blocks:
-            block.attn.to(dtype)  # type: ignore[operator, union-attr]
-            block.mlp.to(dtype)  # type: ignore[operator, union-attr]
+            block.attn.to(dtype)
+            block.mlp.to(dtype)
 
     def describe_groups(self, offsets: Tensor, current_statistics: bool) -> Tensor:
         """(G, M, 3) offsets of one cloud → (G, 384) group tokens; see `MiniPointNet.forward`."""
-        return self.encoder(offsets, current_statistics, self.blocks.blocks[0].attn.qkv.weight.dtype)  # type: ignore
+        return self.encoder(offsets, current_statistics, self.dtype)
 
     def forward(self, group_tokens: Tensor, centres: Tensor) -> Tensor:
         """Relate the groups of B clouds.
