@@ -1,0 +1,205 @@
+"""Mappers, loss, detector and the training run on small made-up tokens."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import plain_cfm
+from models.cfm import training
+from models.cfm.detector import CrossmodalDetector
+from models.cfm.losses import cosine_distances
+from models.cfm.mappers import MAPPERS, CrossmodalMapper
+from models.cfm.scoring import discrepancy, scatter_to_grid
+from models.tokens import Tokens
+from utils.checkpoint import CheckpointName
+from utils.errors import UserError
+from utils.run_record import read_json_lines
+
+MakeTokens = Callable[[int], Tokens]
+CPU = torch.device("cpu")
+CONFIG = training.CFMConfig({"extractor": "made up"}, {"images": 5}, "mlp", "fp32", 6, 2, 3)
+
+
+def run(
+    tokens: list[Tokens],
+    folder: Path,
+    resume: bool = False,
+    report: Callable[[dict[str, Any]], None] = lambda entry: None,
+    config: training.CFMConfig = CONFIG,
+) -> dict[str, Tensor]:
+    """Train and return the weights."""
+    name = CheckpointName(folder, "thing", config.epochs, config.batch_size)
+    detector = training.train(tokens, config, name, CPU, resume, report, save_seconds=0)
+    training.save(name, detector, {}, config, {})
+    return detector.state_dict()
+
+
+@pytest.mark.parametrize("variant", sorted(MAPPERS))
+def test_factored_first_layer_equals_the_plain_mapper(variant: str, make_random_tokens: MakeTokens) -> None:
+    tokens = make_random_tokens(0)
+    torch.manual_seed(0)
+    mapper = CrossmodalMapper(8, 6, variant)
+    mapper.requires_grad_(False)
+    features = tokens.xyz_lift.lift(tokens.xyz)
+    expected = plain_cfm.map_features(features, mapper.state_dict())
+    torch.testing.assert_close(mapper(features), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(mapper.forward_lifted(tokens.xyz, tokens.xyz_lift), expected, rtol=0, atol=1e-5)
+
+
+def test_published_parameter_names_and_sizes() -> None:
+    small, big = CrossmodalMapper(768, 1152, "mlp"), CrossmodalMapper(1152, 768, "mlp_big")
+    assert [name for name, _ in small.named_parameters()][::2] == ["input.weight", "projection.weight", "output.weight"]
+    assert [name for name, _ in big.named_parameters()][2::2] == [
+        *(f"projection_{letter}.weight" for letter in "abcde"),
+        "output.weight",
+    ]
+    assert sum(p.numel() for p in small.parameters()) == 768 * 960 + 960 * 960 + 960 * 1152 + 960 + 960 + 1152
+
+
+def test_loss_pools_the_pixels_of_all_images(make_random_tokens: MakeTokens) -> None:
+    batch = [make_random_tokens(seed) for seed in range(3)]
+    detector = CrossmodalDetector(6, 8, "mlp", "fp32", seed=1)
+    losses = detector.backward(batch)
+    found = {name: parameter.grad for name, parameter in detector.named_parameters()}
+
+    detector.zero_grad(set_to_none=True)
+    distances: list[list[Tensor]] = [[], []]
+    for tokens in batch:
+        rgb, xyz = tokens.rgb_lift.lift(tokens.rgb), tokens.xyz_lift.lift(tokens.xyz)
+        distances[0].append(cosine_distances(detector.rgb_to_xyz(rgb), xyz))
+        distances[1].append(cosine_distances(detector.xyz_to_rgb(xyz), rgb))
+    means = [torch.cat(d).mean() for d in distances]
+    (means[0] + means[1]).backward()
+    assert float(losses["loss_2Dto3D"]) == pytest.approx(means[0].item(), rel=1e-5)
+    assert float(losses["loss_3Dto2D"]) == pytest.approx(means[1].item(), rel=1e-5)
+    for name, parameter in detector.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_discrepancy_of_known_vectors() -> None:
+    mapped = torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [0.0, 0.0]])
+    observed = torch.tensor([[5.0, 0.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    assert discrepancy(mapped, observed).tolist() == pytest.approx([0.0, 2**0.5, 2.0, 1.0])
+
+
+def test_scatter_leaves_the_background_zero() -> None:
+    grid = scatter_to_grid(torch.tensor([1.0, 2.0]), torch.tensor([1, 8]), 3)
+    assert grid.tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 2]]
+
+
+def test_training_learns_the_relation(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
+    tokens = [make_random_tokens(seed) for seed in range(5)]
+    entries: list[dict[str, Any]] = []
+    run(tokens, tmp_path, report=entries.append, config=replace(CONFIG, epochs=40))
+    for name in ("loss_2Dto3D", "loss_3Dto2D"):
+        assert entries[-1][name] < 0.85 * entries[0][name]
+    assert [entry["epoch"] for entry in entries] == list(range(1, 41))
+
+
+def test_same_seed_same_weights_and_other_seed_other_weights(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
+    tokens = [make_random_tokens(seed) for seed in range(5)]
+    first, second = run(tokens, tmp_path / "a"), run(tokens, tmp_path / "b")
+    other = run(tokens, tmp_path / "c", config=replace(CONFIG, seed=4))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["rgb_to_xyz.input.weight"], other["rgb_to_xyz.input.weight"])
+
+
+def test_resumed_run_ends_like_an_uninterrupted_one(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
+    tokens = [make_random_tokens(seed) for seed in range(5)]
+    expected = run(tokens, tmp_path / "whole")
+
+    def stop_in_epoch_4(entry: dict[str, Any]) -> None:
+        if entry["epoch"] == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tokens, tmp_path / "stopped", report=stop_in_epoch_4)
+    resumed: list[dict[str, Any]] = []
+    found = run(tokens, tmp_path / "stopped", resume=True, report=resumed.append)
+    assert [entry["epoch"] for entry in resumed] == [4, 5, 6]
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+    logs = [read_json_lines(tmp_path / part / "thing" / "CFM_thing_6ep_2bs.jsonl") for part in ("whole", "stopped")]
+    without_time = [[{k: v for k, v in entry.items() if k != "seconds"} for entry in log] for log in logs]
+    assert without_time[0] == without_time[1]
+    assert not (tmp_path / "stopped/thing/CFM_resume_thing_6ep_2bs.pth").exists()
+
+
+def test_resuming_with_other_options_is_refused(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
+    tokens = [make_random_tokens(0)]
+
+    def stop(entry: dict[str, Any]) -> None:
+        if entry["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tokens, tmp_path, report=stop)
+    with pytest.raises(UserError, match="another configuration"):
+        run(tokens, tmp_path, resume=True, config=replace(CONFIG, seed=9))
+
+
+def test_loss_that_is_not_finite_stops_the_run(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
+    tokens = make_random_tokens(0)
+    with pytest.raises(UserError, match="not finite"):
+        run([replace(tokens, rgb=tokens.rgb * torch.nan)], tmp_path)
+    assert not list(tmp_path.rglob("*.pth"))
+
+
+def test_checkpoint_round_trip(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
+    tokens = [make_random_tokens(seed) for seed in range(3)]
+    weights = run(tokens, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "thing").iterdir()) == [
+        "CFM_2Dto3D_thing_6ep_2bs.pth",
+        "CFM_3Dto2D_thing_6ep_2bs.pth",
+        "CFM_thing_6ep_2bs.json",
+        "CFM_thing_6ep_2bs.jsonl",
+    ]
+    detector, settings, extractor_state = training.load(CheckpointName(tmp_path, "thing", 6, 2), None)
+    assert all(torch.equal(weights[name], value) for name, value in detector.state_dict().items())
+    assert settings is not None
+    assert settings["config"]["seed"] == 3
+    assert extractor_state == {}
+
+
+def test_checkpoint_that_was_swapped_is_refused(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
+    run([make_random_tokens(0)], tmp_path)
+    path = tmp_path / "thing/CFM_2Dto3D_thing_6ep_2bs.pth"
+    torch.save(CrossmodalMapper(6, 8, "mlp").state_dict(), path)
+    with pytest.raises(UserError, match="sha256 differs"):
+        training.load(CheckpointName(tmp_path, "thing", 6, 2), None)
+
+
+@pytest.mark.parametrize("variant", sorted(MAPPERS))
+def test_original_authors_checkpoint_has_no_settings(variant: str, tmp_path: Path) -> None:
+    folder = tmp_path / "bagel"
+    folder.mkdir()
+    states = {
+        "CFM_2Dto3D": CrossmodalMapper(768, 1152, variant).state_dict(),
+        "CFM_3Dto2D": CrossmodalMapper(1152, 768, variant).state_dict(),
+    }
+    for name, state in states.items():
+        torch.save(state, folder / f"{name}_bagel_250ep_4bs.pth")
+    detector, settings, _ = training.load(CheckpointName(tmp_path, "bagel", 250, 4), None)
+    assert settings is None
+    assert detector.variant == variant
+    assert torch.equal(detector.xyz_to_rgb.output.weight, states["CFM_3Dto2D"]["output.weight"])
+
+
+def test_other_weights_are_no_mapper(tmp_path: Path) -> None:
+    (tmp_path / "bagel").mkdir()
+    for part in ("CFM_2Dto3D", "CFM_3Dto2D"):
+        torch.save({"weight": torch.zeros(3)}, tmp_path / "bagel" / f"{part}_bagel_50ep_4bs.pth")
+    with pytest.raises(UserError, match="not a pair of crossmodal mappers"):
+        training.load(CheckpointName(tmp_path, "bagel", 50, 4), None)
+
+
+def test_missing_checkpoint_names_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "bagel").mkdir()
+    (tmp_path / "bagel/CFM_2Dto3D_bagel_250ep_4bs.pth").touch()
+    with pytest.raises(UserError, match=r"no such file.*250ep_4bs"):
+        training.load(CheckpointName(tmp_path, "bagel", 50, 4), None)

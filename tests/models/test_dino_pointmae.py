@@ -1,0 +1,147 @@
+"""The frozen extractors: repeatable, independent of the batch, equal to the dense implementation, prunable."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import plain_cfm
+from datasets.sample import Sample
+from models.cfm.detector import CrossmodalDetector
+from models.extractors.dino import DinoEncoder
+from models.extractors.dino_pointmae import DinoPointMAE
+from models.extractors.point_mae import CHOSEN_BLOCKS, PointMAEEncoder
+from models.tokens import Tokens
+
+Build = Callable[..., DinoPointMAE]
+MODES = ("eval", "batchnorm")
+
+
+def offsets(n_groups: int, seed: int = 0) -> Tensor:
+    return torch.randn(n_groups, 32, 3, generator=torch.Generator().manual_seed(seed)) * 0.005
+
+
+@pytest.fixture(scope="module")
+def encoder(point_mae_state: dict[str, Tensor]) -> PointMAEEncoder:
+    """The Point-MAE encoder with stand-in weights."""
+    found = PointMAEEncoder()
+    found.load_state_dict(point_mae_state)
+    return found
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_group_description_equals_the_plain_version(
+    mode: str, encoder: PointMAEEncoder, point_mae_state: dict[str, Tensor]
+) -> None:
+    found = encoder.describe_groups(offsets(150), current_statistics=mode == "batchnorm")
+    expected = plain_cfm.describe_groups(offsets(150), point_mae_state, mode)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_modes_differ(encoder: PointMAEEncoder) -> None:
+    found = [encoder.describe_groups(offsets(80), current) for current in (False, True)]
+    assert float((found[0] - found[1]).abs().mean()) > 0.1 * float(found[0].abs().mean())
+
+
+def test_blocks_equal_the_plain_version(encoder: PointMAEEncoder, point_mae_state: dict[str, Tensor]) -> None:
+    generator = torch.Generator().manual_seed(1)
+    groups, centres = torch.randn(2, 40, 384, generator=generator), torch.rand(2, 40, 3, generator=generator)
+    found = encoder(groups, centres)
+    for i in range(2):
+        expected = plain_cfm.geometry_tokens(groups[i], centres[i], point_mae_state)
+        torch.testing.assert_close(found[i], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("depth", [12, 8, 4, 1])
+def test_pruned_encoders_keep_the_first_blocks(
+    depth: int, point_mae_state: dict[str, Tensor], vit_state: dict[str, Tensor]
+) -> None:
+    cloud, image = PointMAEEncoder(), DinoEncoder()
+    cloud.load_state_dict(point_mae_state)
+    image.vit.load_state_dict(vit_state)
+    groups, centres = torch.randn(1, 8, 384, generator=torch.Generator().manual_seed(2)), torch.rand(1, 8, 3)
+    outputs, x = [], groups
+    for block in cloud.blocks.blocks[:depth]:
+        x = block(x + cloud.pos_embed(centres))
+        outputs.append(cloud.norm(x))
+    expected = torch.cat([outputs[i] for i in CHOSEN_BLOCKS.get(depth, (depth - 1,))], dim=2)
+
+    pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(3))
+    features = image.vit.forward_intermediates(pixels, indices=[depth - 1], norm=True, intermediates_only=True)[0]
+
+    cloud.prune(depth)
+    image.prune(depth)
+    assert cloud.width == expected.shape[2] == (384 if depth == 1 else 1152)
+    assert torch.equal(cloud(groups, centres), expected)
+    torch.testing.assert_close(image(pixels), features.flatten(2).transpose(1, 2), rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_learns(encoder: PointMAEEncoder, point_mae_state: dict[str, Tensor]) -> None:
+    encoder.describe_groups(offsets(10), current_statistics=True)
+    for module in (encoder, DinoEncoder()):
+        assert not module.training
+        assert not any(parameter.requires_grad for parameter in module.parameters())
+    name = "encoder.first_conv.1.running_mean"
+    assert torch.equal(encoder.state_dict()[name], point_mae_state[name])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_second_pass_is_bit_equal_and_a_batch_is_its_samples(
+    mode: str,
+    build_dino_pointmae: Build,
+    golden_samples: dict[str, Sample],
+    golden_tokens: dict[tuple[str, str], Tokens],
+) -> None:
+    extractor, pair = build_dino_pointmae(mode), [golden_samples["dome"], golden_samples["plank"]]
+    rgb, xyz, valid = (torch.stack([getattr(s, name) for s in pair]) for name in ("rgb", "xyz", "valid"))
+    first, second = extractor.extract(rgb, xyz, valid), extractor.extract(rgb, xyz, valid)
+    for a, b, case in zip(first, second, ("dome", "plank"), strict=True):
+        single = golden_tokens[case, mode]
+        assert torch.equal(a.rgb, b.rgb)
+        assert torch.equal(a.xyz, b.xyz)
+        torch.testing.assert_close(a.rgb, single.rgb, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(a.xyz, single.xyz, rtol=1e-4, atol=1e-4)
+        assert torch.equal(a.xyz_lift.values, single.xyz_lift.values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_whole_method_equals_the_dense_implementation(
+    mode: str,
+    build_dino_pointmae: Build,
+    golden_samples: dict[str, Sample],
+    golden_tokens: dict[tuple[str, str], Tokens],
+    point_mae_state: dict[str, Tensor],
+    golden_detector: Callable[..., CrossmodalDetector],
+) -> None:
+    sample, tokens, detector = golden_samples["plank"], golden_tokens["plank", mode], golden_detector()
+    vit = build_dino_pointmae(mode).image.vit
+    dense = plain_cfm.extract(sample.rgb, sample.xyz, sample.valid, vit, point_mae_state, mode)
+    assert torch.equal(tokens.foreground, dense.foreground.nonzero().flatten())
+    features = tokens.rgb_lift.lift(tokens.rgb), tokens.xyz_lift.lift(tokens.xyz)
+    torch.testing.assert_close(features[0], dense.rgb[dense.foreground], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(features[1], dense.xyz[dense.foreground], rtol=1e-4, atol=1e-4)
+
+    states = detector.rgb_to_xyz.state_dict(), detector.xyz_to_rgb.state_dict()
+    psi_2d, psi_3d, smoothed = plain_cfm.anomaly_maps(dense, *states)
+    found = detector.predict(tokens)
+    torch.testing.assert_close(found.psi_2d, psi_2d, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.psi_3d, psi_3d, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.smoothed, smoothed, rtol=1e-4, atol=1e-4)
+    assert found.image_score() == pytest.approx(plain_cfm.image_score(smoothed), rel=1e-4)
+    losses = plain_cfm.loss(dense, *states)
+    expected = dict(zip(("loss_2Dto3D", "loss_3Dto2D"), map(float, losses), strict=True))
+    assert {k: float(v) for k, v in detector.backward([tokens]).items()} == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_cloud_without_points_scores_zero(
+    mode: str, build_dino_pointmae: Build, golden_detector: Callable[..., CrossmodalDetector]
+) -> None:
+    empty = torch.zeros(1, 3, 224, 224), torch.zeros(1, 3, 224, 224), torch.zeros(1, 224, 224, dtype=torch.bool)
+    (tokens,) = build_dino_pointmae(mode).extract(*empty)
+    assert len(tokens.foreground) == 0
+    found = golden_detector().predict(tokens)
+    assert found.image_score() == 0
+    assert not found.smoothed.any()
