@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Creates or completes the one environment of the project: .venv with everything in requirements.txt, and the system
+# libraries that Open3D loads. Returns at once when nothing is to be done; a stopped or failed run is simply run again.
+#
+#   bash setup.sh                     with python3
+#   PYTHON=python3.12 bash setup.sh   with another interpreter (3.10 or newer)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+venv_python=.venv/bin/python
+stamp=.venv/requirements.sha256 # written last: holds the hash of the requirements that are installed completely
+
+say() { echo "setup: $*"; }
+fail() {
+    echo "setup: error: $*" >&2
+    exit 1
+}
+
+# Prints the Debian package of each system library that Open3D needs and that cannot be loaded.
+missing_system_packages() {
+    "$venv_python" - <<'PY'
+import ctypes
+import sys
+
+packages = {
+    "libusb-1.0.so.0": "libusb-1.0-0",
+    "libGL.so.1": "libgl1",
+    "libEGL.so.1": "libegl1",
+    "libX11.so.6": "libx11-6",
+    "libgomp.so.1": "libgomp1",
+    "libudev.so.1": "libudev1",
+    "libidn2.so.0": "libidn2-0",
+}
+for library, package in packages.items() if sys.platform == "linux" else ():
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        print(package)
+PY
+}
+
+# Installs the packages named in the arguments. Fails when apt is absent, not permitted, or cannot get them.
+apt_install() {
+    local as_root=()
+    command -v apt-get >/dev/null || return 1
+    if [ "$(id -u)" -ne 0 ]; then
+        sudo -n true 2>/dev/null || return 1
+        as_root=(sudo -n)
+    fi
+    local install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@")
+    "${install[@]}" || { "${as_root[@]}" apt-get update && "${install[@]}"; }
+}
+
+provide_system_libraries() {
+    local packages
+    read -r -a packages <<<"$(missing_system_packages | tr '\n' ' ')"
+    [ "${#packages[@]}" -gt 0 ] || return 0
+    say "Open3D needs system libraries that are missing; installing ${packages[*]}"
+    apt_install "${packages[@]}" || true
+    read -r -a packages <<<"$(missing_system_packages | tr '\n' ' ')"
+    [ "${#packages[@]}" -gt 0 ] || return 0
+    say "warning: could not install them here. Open3D will not import until they are there. As root, run:"
+    say "    apt-get update && apt-get install -y ${packages[*]}"
+}
+
+create_environment() {
+    local python=${PYTHON:-python3}
+    command -v "$python" >/dev/null || fail "no interpreter '$python'. Install Python 3.10 or newer, or name one: PYTHON=/path/to/python3 bash setup.sh"
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+        fail "Python 3.10 or newer is needed, '$python' is $("$python" --version 2>&1). Name another one: PYTHON=/path/to/python3 bash setup.sh"
+    say "creating .venv with $("$python" --version)"
+    "$python" -m venv --clear .venv || fail "could not create .venv. On Debian and Ubuntu: apt-get install -y python3-venv, then run this again"
+}
+
+install_requirements() {
+    say "installing requirements.txt into .venv (several GB; some minutes)"
+    "$venv_python" -m pip install --disable-pip-version-check -r requirements.txt ||
+        fail "pip could not install requirements.txt (see above). Run this again to continue"
+    "$venv_python" -m pip check || fail "the packages in .venv contradict each other (see above). Remove .venv and run this again"
+    "$venv_python" -c 'import torch, torchvision, timm, scipy, sklearn, tifffile, fpsample, matplotlib, pandas' ||
+        fail "the installed packages do not import (see above). Remove .venv and run this again"
+}
+
+"$venv_python" -m pip --version >/dev/null 2>&1 || create_environment
+provide_system_libraries
+wanted=$(sha256sum requirements.txt)
+if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    rm -f "$stamp"
+    install_requirements
+    echo "$wanted" >"$stamp"
+fi
+say "ready: .venv, $("$venv_python" --version)"

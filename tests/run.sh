@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Sets the environment up where that is still to be done and runs the whole test suite; arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash setup.sh
+exec .venv/bin/python -m pytest "$@"
