@@ -13,11 +13,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from tqdm import tqdm
 
-from processing.clean_files import remove_leftovers
 from processing.eyecandies_files import Conversion, convert, find_jobs
 from processing.manifest import check_folders, write_manifest
 from utils.cli import positive_int, run
 from utils.errors import UserError
+from utils.files import remove_leftovers
 from utils.parallel import available_cores, run_parallel
 
 

@@ -42,7 +42,10 @@ class FakeExtractor:
 
 def samples(seeds: list[int]) -> Iterator[tuple[int, FakeSample]]:
     for seed in seeds:
-        yield seed, FakeSample(torch.full((3, 2, 2), float(seed)), torch.zeros(3, 2, 2), torch.ones(2, 2, dtype=torch.bool))
+        yield (
+            seed,
+            FakeSample(torch.full((3, 2, 2), float(seed)), torch.zeros(3, 2, 2), torch.ones(2, 2, dtype=torch.bool)),
+        )
 
 
 def assert_same(found: Tokens, expected: Tokens) -> None:

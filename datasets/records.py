@@ -1,0 +1,167 @@
+"""Which files belong together: scan one split of one class and pair RGB, cloud and mask by stem.
+
+Layout (MVTec 3D-AD): `<dataset>/<class>/{train,validation,test}/<good|defect>/{rgb,xyz,gt}/<stem>.<suffix>`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+SUFFIXES = {
+    "rgb": (".png", ".jpg", ".jpeg", ".tif", ".tiff"),
+    "xyz": (".tiff", ".tif"),
+    "gt": (".png", ".tiff", ".tif"),
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """The files of one sample.
+
+    Attributes:
+        class_name: name of the class folder.
+        split: "train", "validation" or "test".
+        defect: name of the defect folder, "good" for nominal samples.
+        stem: file name without suffix, shared by the files.
+        rgb: colour image.
+        xyz: organised point cloud.
+        gt: mask of the anomalous pixels; None means that no pixel is anomalous.
+    """
+
+    class_name: str
+    split: str
+    defect: str
+    stem: str
+    rgb: Path
+    xyz: Path
+    gt: Path | None
+
+    @property
+    def is_good(self) -> bool:
+        return self.defect == "good"
+
+    @property
+    def dataset_path(self) -> Path:
+        """Root of the dataset that the files lie in, as the layout has it."""
+        parents = self.xyz.parents
+        return parents[min(4, len(parents) - 1)]
+
+    def __str__(self) -> str:
+        return f"{self.class_name}/{self.split}/{self.defect}/{self.stem}"
+
+
+def class_names(dataset_path: Path) -> list[str]:
+    """Names of the class folders (those that hold train/ or test/), sorted.
+
+    Raises:
+        UserError: `dataset_path` is no folder, or holds no class folder.
+    """
+    dataset_path = Path(dataset_path)
+    if not dataset_path.is_dir():
+        raise UserError(
+            f"{dataset_path}: no such folder. Expected the dataset's root, one folder a class; check --dataset_path."
+        )
+    names = [path.name for path in _folders(dataset_path) if (path / "train").is_dir() or (path / "test").is_dir()]
+    if names:
+        return names
+    if (dataset_path / "train").is_dir() or (dataset_path / "test").is_dir():
+        hint = f"This is a class folder itself: pass its parent, {dataset_path.resolve().parent}."
+    else:
+        found = ", ".join(path.name for path in _folders(dataset_path)[:10]) or "no folders"
+        hint = f"Found {found}. Check --dataset_path."
+    raise UserError(f"{dataset_path}: expected class folders that hold train/ or test/. {hint}")
+
+
+def scan(dataset_path: Path, class_name: str, split: str, skipped: list[str] | None = None) -> list[Record]:
+    """Records of one split of one class, "good" first, then the defects by name, each by stem.
+
+    Train and validation hold "good" only, so their order is that of the stems and "the first N" is well defined.
+    Files with other suffixes than `SUFFIXES` and names that begin with a dot are not looked at.
+
+    Args:
+        dataset_path: root of the dataset.
+        class_name: any class folder of it.
+        split: "train", "validation" or "test".
+        skipped: None raises at the first sample whose partner file is missing; a list takes the messages instead,
+            and those samples are left out.
+
+    Raises:
+        UserError: unknown class, no such split, a folder is missing, or no sample is found; and see `skipped`.
+    """
+    dataset_path = Path(dataset_path)
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    names = class_names(dataset_path)
+    if class_name not in names:
+        raise UserError(f"{dataset_path}: no class {class_name!r}. Classes found: {', '.join(names)}.")
+    folder = dataset_path / class_name / split
+    _check_split(folder, dataset_path)
+    problems: list[str] = []
+    records: list[Record] = []
+    for defect in sorted(_folders(folder), key=lambda path: (path.name != "good", path.name)):
+        if split != "test" and defect.name != "good":
+            raise UserError(f"{defect}: {split}/ may hold only good/ (nominal samples). Move this folder to test/.")
+        records += _pair(defect, class_name, split, problems)
+        if problems and skipped is None:
+            raise UserError(problems[0])
+    if skipped is not None:
+        skipped += problems
+    if not records:
+        found = f"The first problem: {problems[0]}" if problems else "Expected <stem>.png in rgb/, <stem>.tiff in xyz/."
+        raise UserError(f"{folder}: no complete sample found. {found}")
+    return records
+
+
+def _check_split(folder: Path, dataset_path: Path) -> None:
+    if (folder / "data").is_dir() or (folder.parent / "test_public").is_dir():
+        raise UserError(
+            f"{folder.parent}: this is the raw Eyecandies layout. Convert it first: python processing/"
+            f"preprocess_eyecandies.py --dataset_path {dataset_path} --target_dir {dataset_path}_preprocessed"
+        )
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder. The class needs {folder.name}/good/rgb and {folder.name}/good/xyz.")
+
+
+def _pair(folder: Path, class_name: str, split: str, problems: list[str]) -> list[Record]:
+    """Records of `<split>/<defect>`; what lacks a partner goes to `problems` as a message."""
+    good = folder.name == "good"
+    wants_gt = split == "test" and not good
+    files = {kind: _by_stem(folder / kind, kind, problems) for kind in ("rgb", "xyz", "gt")}
+    for kind in ("rgb", "xyz", "gt") if wants_gt else ("rgb", "xyz"):
+        if not (folder / kind).is_dir():
+            needed = "Every defect folder of test/" if kind == "gt" else "Every sample folder"
+            problems.append(f"{folder / kind}: no such folder. {needed} needs {kind}/<stem>{SUFFIXES[kind][0]}.")
+            return []
+    records = []
+    for stem in sorted(set().union(*files.values())):
+        missing = [kind for kind in ("rgb", "xyz", "gt") if stem not in files[kind] and (kind != "gt" or wants_gt)]
+        if missing:
+            found = next(files[kind][stem] for kind in ("rgb", "xyz", "gt") if stem in files[kind])
+            problems.append(
+                f"{found}: partner missing, expected {folder / missing[0] / stem}{SUFFIXES[missing[0]][0]}. "
+                "Restore that file or remove this one."
+            )
+            continue
+        records.append(
+            Record(class_name, split, folder.name, stem, files["rgb"][stem], files["xyz"][stem], files["gt"].get(stem))
+        )
+    return records
+
+
+def _by_stem(folder: Path, kind: str, problems: list[str]) -> dict[str, Path]:
+    """Files of one kind by stem. Two files with one stem are a problem; the first by name is kept."""
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES[kind]:
+            continue
+        if path.stem in files:
+            problems.append(f"{path}: same stem as {files[path.stem].name} in the same folder. Remove one of the two.")
+            continue
+        files[path.stem] = path
+    return files
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))

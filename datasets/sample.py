@@ -1,0 +1,196 @@
+"""From files to a sample: RGB, cloud, valid mask and ground truth on one square grid, checked at this boundary.
+
+Sources: CFM paper (Costanzino et al., CVPR 2024), section 4; MVTec 3D-AD for the encodings.
+"""
+
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from datasets.frames import pad_to_square
+from datasets.readers import read_gt, read_rgb, read_xyz, refuse_raw
+from datasets.records import Record
+from utils.errors import UserError
+
+GRID = 224  # side of the sample grid in pixels
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One RGB image and organised cloud on a common S×S grid (S = 224).
+
+    Attributes:
+        rgb: (3, S, S) float32, ImageNet-normalised.
+        xyz: (3, S, S) float32, metres in the camera's frame, (0, 0, 0) where invalid.
+        valid: (S, S) bool, True = a measured point of the object.
+        gt: (S, S) bool, True = anomalous.
+    """
+
+    rgb: Tensor
+    xyz: Tensor
+    valid: Tensor
+    gt: Tensor
+
+
+def rgb_to_tensor(image: Image.Image | np.ndarray, size: int = GRID) -> Tensor:
+    """(h, w) image → (3, size, size) float32: edge-replicating pad to a square, bicubic resize, ImageNet normalisation.
+
+    Args:
+        image: PIL image, or (h, w, 3) uint8 array.
+        size: side of the grid in pixels.
+    """
+    array = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+    square = Image.fromarray(pad_to_square(array, mode="edge"))
+    resized = square.resize((size, size), Image.Resampling.BICUBIC)  # PIL antialiases when it shrinks
+    values = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255  # (3, S, S) in [0, 1]
+    mean, std = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
+    return (values - mean) / std
+
+
+def tensor_to_image(rgb: Tensor) -> np.ndarray:
+    """Undo the normalisation of `rgb_to_tensor`: (3, S, S) float32 → (S, S, 3) uint8."""
+    mean, std = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
+    return ((rgb * std + mean) * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+
+def xyz_to_grid(xyz: np.ndarray, size: int = GRID) -> tuple[Tensor, Tensor]:
+    """Organised cloud → cloud and valid mask on the grid; coordinates are picked (nearest), never interpolated.
+
+    Args:
+        xyz: (h, w, 3) metres; zero-padded to a square here if it is not one.
+        size: side S of the grid in pixels.
+
+    Returns:
+        (3, S, S) float32 cloud, (0, 0, 0) where invalid, and (S, S) bool mask, True where all three coordinates
+        are non-zero.
+    """
+    grid = torch.from_numpy(_nearest(np.asarray(xyz, np.float32), size)).permute(2, 0, 1)  # (3, S, S)
+    valid = (grid != 0).all(dim=0)
+    return (grid * valid).contiguous(), valid
+
+
+def gt_to_grid(gt: np.ndarray, size: int = GRID) -> Tensor:
+    """(h, w) mask, anomalous where > 0 → (size, size) bool, True = anomalous: zero pad to a square, nearest resize."""
+    return torch.from_numpy(_nearest(np.asarray(gt) > 0, size))
+
+
+def make_sample(
+    rgb: Image.Image | np.ndarray,
+    xyz: np.ndarray,
+    gt: np.ndarray | None = None,
+    size: int = GRID,
+) -> Sample:
+    """Sample from arrays in memory, without checks.
+
+    Args:
+        rgb: PIL image or (h, w, 3) uint8.
+        xyz: (h, w, 3), or (L, L, 3) zero-padded with L = max(h, w); metres, invalid points (0, 0, 0).
+        gt: (h, w), anomalous where > 0; None means that no pixel is anomalous.
+        size: side S of the grid in pixels.
+    """
+    grid, valid = xyz_to_grid(xyz, size)
+    mask = torch.zeros(size, size, dtype=torch.bool) if gt is None else gt_to_grid(gt, size)
+    return Sample(rgb_to_tensor(rgb, size), grid, valid, mask)
+
+
+def load_sample(record: Record, size: int = GRID) -> Sample:
+    """Read and check the files of a record.
+
+    Raises:
+        UserError: a file cannot be read; wrong shape, size or dtype; NaN or infinity in the cloud; raw data; no valid
+            point; a mask of another size than the RGB; a "good" sample with anomalous pixels. The message names the
+            file and says what to do.
+    """
+    rgb = read_rgb(record.rgb)
+    xyz = read_xyz(record.xyz)
+    _check_sizes(record, rgb.shape[:2], xyz.shape[:2])
+    refuse_raw(xyz, record.xyz, record.dataset_path, rgb.shape[:2])
+    gt = None
+    if record.gt is not None:
+        gt = read_gt(record.gt)
+        if gt.shape != rgb.shape[:2]:
+            raise UserError(
+                f"{record.gt}: mask is {_size(gt.shape)}, its RGB {record.rgb.name} is {_size(rgb.shape)} (W×H). "
+                "Both need the same size: write the mask again at the RGB's size."
+            )
+        if record.is_good and gt.any():
+            raise UserError(
+                f"{record.gt}: a mask in good/ must be all zero, {np.count_nonzero(gt)} pixels are not. "
+                "Move the sample to a defect folder or clear its mask."
+            )
+    sample = make_sample(rgb, xyz, gt, size)
+    if not sample.valid.any():
+        raise UserError(
+            f"{record.xyz}: empty cloud, no valid point (all three coordinates non-zero) on the {size}×{size} grid. "
+            "Preprocess the raw scan again or remove the sample."
+        )
+    return sample
+
+
+def iter_samples(
+    records: Sequence[Record], skipped: list[str] | None = None, workers: int = 2, size: int = GRID
+) -> Generator[tuple[Record, Sample], None, None]:
+    """Load records in order, a few ahead of the consumer in `workers` threads; yields each with its sample.
+
+    Args:
+        records: what to load.
+        skipped: None raises at the first bad sample; a list takes the messages of the bad ones, which are left out.
+        workers: number of reading threads, ≥ 1.
+        size: side of the grid in pixels.
+
+    Raises:
+        UserError: see `load_sample`; and, with `skipped`, when not a single sample of `records` could be loaded.
+    """
+    count, first_problem = 0, ""
+    pending: deque[tuple[Record, Future[Sample]]] = deque()
+    waiting = iter(records)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        while True:
+            while len(pending) < 2 * workers and (record := next(waiting, None)) is not None:
+                pending.append((record, pool.submit(load_sample, record, size)))
+            if not pending:
+                break
+            loaded, future = pending.popleft()
+            try:
+                sample = future.result()
+            except UserError as error:
+                if skipped is None:
+                    raise UserError(f"{error} (--skip_bad continues without bad samples)") from error
+                skipped.append(str(error))
+                first_problem = first_problem or str(error)
+                continue
+            count += 1
+            yield loaded, sample
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if first_problem and not count:
+        raise UserError(f"none of the {len(records)} samples could be loaded. The first: {first_problem}")
+
+
+def _check_sizes(record: Record, rgb: tuple[int, ...], xyz: tuple[int, ...]) -> None:
+    side = max(rgb)
+    if xyz not in (rgb, (side, side)):
+        raise UserError(
+            f"{record.xyz}: cloud is {_size(xyz)}, its RGB {record.rgb.name} is {_size(rgb)} (W×H). Expected a cloud "
+            f"of the RGB's size or zero-padded to {side}×{side}. Preprocess the raw scan again."
+        )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}×{shape[0]}"
+
+
+def _nearest(array: np.ndarray, size: int) -> np.ndarray:
+    """(h, w[, C]) → (size, size[, C]): centred zero pad to a square, then source index floor(i · side / size)."""
+    square = pad_to_square(array)
+    index = np.arange(size) * square.shape[0] // size
+    return square[index[:, None], index[None, :]]

@@ -1,0 +1,124 @@
+"""What was done to a preprocessed dataset: a stamp in every cloud's file and one manifest at the dataset's root."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from processing.background import BackgroundSettings
+from utils.errors import UserError
+from utils.files import atomic_path, write_json
+
+MANIFEST = "preprocessing.json"
+VERSION = 1  # raise it when the same settings give other files
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Everything that decides the preprocessed files.
+
+    Attributes:
+        family: "b" rewrites the clouds only; "a" also blackens the RGB's background and pads RGB and mask.
+        seed: base seed; each file draws from its own generator.
+        settings: of the background removal.
+    """
+
+    family: str = "b"
+    seed: int = 0
+    settings: BackgroundSettings = field(default_factory=BackgroundSettings)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"family": self.family, "version": VERSION, "seed": self.seed, "settings": asdict(self.settings)}
+
+
+def write_cloud(path: Path, xyz: np.ndarray, done: Preprocessing, share: float) -> None:
+    """Write an organised cloud as an uncompressed float32 TIFF with a stamp, atomically.
+
+    Args:
+        path: the file.
+        xyz: (h, w, 3) float32 metres.
+        done: what was done to it.
+        share: share of valid points in [0, 1].
+    """
+    stamp = json.dumps({"preprocessing": done.as_json(), "valid_share": share})
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(temporary, xyz, photometric="rgb", metadata=None, description=stamp)
+
+
+def stamped_share(path: Path, done: Preprocessing) -> float | None:
+    """Share of valid points from the stamp of a cloud's file; None unless it was made in exactly this way."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            stamp = json.loads(file.pages.first.tags["ImageDescription"].value)
+        return float(stamp["valid_share"]) if stamp["preprocessing"] == done.as_json() else None
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None  # missing, broken, or somebody else's file
+
+
+def read_manifest(root: Path) -> dict[str, Any] | None:
+    """The manifest of a dataset; None if there is none. Raises UserError if it is broken."""
+    path = root / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return {key: manifest[key] for key in ("family", "version", "seed", "settings", "complete", "files")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: expected the manifest of a preprocessing run, cannot read it as one ({error!r}). "
+            "Remove the file if it is not one."
+        ) from error
+
+
+def write_manifest(root: Path, done: Preprocessing, complete: bool, shares: Mapping[str, float]) -> None:
+    """Write the manifest unless it already says the same.
+
+    Args:
+        root: root of the preprocessed dataset.
+        done: what was done.
+        complete: whether every sample of the source is finished.
+        shares: share of valid points in [0, 1] by the cloud's path relative to `root`.
+    """
+    manifest = done.as_json() | {"complete": complete, "files": dict(sorted(shares.items()))}
+    if manifest != read_manifest(root):
+        write_json(root / MANIFEST, manifest)
+
+
+def check_folders(source: Path, target: Path, in_place: bool, done: Preprocessing) -> None:
+    """Refuse a preprocessed source, and a target that holds anything but a run of the same kind.
+
+    Args:
+        source: root of the raw dataset.
+        target: root of the preprocessed dataset.
+        in_place: whether the source is to be overwritten (`target` is `source`); refused once that is finished.
+        done: what is to be done.
+
+    Raises:
+        UserError: a folder is refused.
+    """
+    manifest = read_manifest(target)
+    if in_place:
+        if manifest is not None and manifest["complete"]:
+            raise UserError(f"{source}: already preprocessed, see {MANIFEST} there. Nothing to do.")
+    else:
+        if read_manifest(source) is not None:
+            raise UserError(f"{source}: already preprocessed, see {MANIFEST} there. Pass the raw dataset.")
+        inner, outer = target.resolve(), source.resolve()
+        if inner == outer or inner in outer.parents or outer in inner.parents:
+            raise UserError(f"{target}: lies in or around {source}. Choose a folder outside, or --in_place.")
+        if manifest is None and target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise UserError(
+                f"{target}: expected a new or empty folder, found other files. Choose another --target_dir."
+            )
+    if manifest is not None:
+        differing = {key: (manifest[key], value) for key, value in done.as_json().items() if manifest[key] != value}
+        if differing:
+            told = ", ".join(f"{key} {was}, now asked for {now}" for key, (was, now) in differing.items())
+            raise UserError(
+                f"{target / MANIFEST}: made with {told}. Use the same options, or another --target_dir, or remove that "
+                "folder."
+            )

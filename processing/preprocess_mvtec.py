@@ -1,0 +1,130 @@
+"""Remove the background of a raw dataset: MVTec 3D-AD, or one laid out like it.
+
+Writes a new folder beside it, by default DATASET_PATH_preprocessed. After a stop, the same command continues.
+"""
+
+import argparse
+import sys
+from contextlib import closing
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets.mvtec3d import missing_samples
+from datasets.readers import read_xyz
+from datasets.records import SPLITS, class_names, scan
+from processing.clean_files import Job, clean, copy_extras, is_cleaned
+from processing.manifest import Preprocessing, check_folders, write_manifest
+from utils.cli import run
+from utils.errors import UserError
+from utils.files import remove_leftovers
+from utils.parallel import available_cores, run_parallel
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset_path", type=Path, help="root of the raw dataset, with one folder a class")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--target_dir", type=Path, help="new folder to write (default: DATASET_PATH_preprocessed)")
+    where.add_argument("--in_place", action="store_true", help="overwrite the raw files instead")
+    parser.add_argument(
+        "--family",
+        choices=("b", "a"),
+        default="b",
+        help="b (CFM, DBMRNet): only the clouds change; a (BTF, Shape-Guided, newer M3DM): the RGB's background turns "
+        "black too, and RGB and masks are padded to squares (default: b)",
+    )
+    parser.add_argument("--workers", type=int, default=available_cores(), help="processes (default: all cores)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the plane search (default: 0)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    if args.workers < 1 or args.seed < 0:
+        raise UserError(f"expected --workers ≥ 1 and --seed ≥ 0, found {args.workers} and {args.seed}")
+    source = args.dataset_path
+    target = source if args.in_place else args.target_dir or default_target(source)
+    done = Preprocessing(args.family, args.seed)
+    check_folders(source, target, args.in_place, done)
+    problems: list[str] = []
+    jobs = find_jobs(source, target, done, problems)
+    shares = {job.name: share for job in jobs if (share := job.finished_share()) is not None}
+    pending = [job for job in jobs if job.name not in shares]
+    check_raw(pending)
+    if pending:
+        remove_leftovers(target)
+        write_manifest(target, done, False, shares)
+    copy_extras(source, target)
+    try:
+        with closing(run_parallel(clean, pending, args.workers)) as finished:
+            for outcome in tqdm(finished, total=len(pending), desc="preprocessing", unit="sample", disable=not pending):
+                if outcome.share is not None:
+                    shares[outcome.name] = outcome.share
+                if outcome.problem is not None:
+                    problems.append(outcome.problem)
+    except OSError as error:
+        raise UserError(
+            f"{target}: cannot write ({error}). Free space or fix the permissions; what is finished is kept: run the "
+            "same command again."
+        ) from error
+    write_manifest(target, done, not problems, shares)
+    report(target, shares, len(pending), problems)
+    return 0
+
+
+def default_target(source: Path) -> Path:
+    """`source` with "_preprocessed" added to its name."""
+    source = source.resolve() if source.name in ("", "..") else source
+    return source.with_name(f"{source.name}_preprocessed")
+
+
+def find_jobs(source: Path, target: Path, done: Preprocessing, problems: list[str]) -> list[Job]:
+    """All samples of all classes and splits; incomplete ones go to `problems`."""
+    names = class_names(source)
+    records = [
+        record
+        for name in names
+        for split in SPLITS
+        if (source / name / split).is_dir()
+        for record in scan(source, name, split, problems)
+    ]
+    found = {name: sum(record.class_name == name for record in records) for name in names}
+    for name, count in missing_samples(found).items():
+        print(f"warning: {name} has {count} samples fewer than the MVTec 3D-AD release; is the download complete?")
+    return [Job(record, source, target, done) for record in records]
+
+
+def check_raw(pending: list[Job]) -> None:
+    """Stop at once where the first, the middle and the last cloud lack the background plane."""
+    probes = {job.name: job.record.xyz for job in (pending[:1] + pending[len(pending) // 2 :][:1] + pending[-1:])}
+    try:
+        cleaned = probes and all(is_cleaned(read_xyz(path)) for path in probes.values())
+    except UserError:
+        return  # reported with its file later
+    if cleaned:
+        raise UserError(
+            f"{next(iter(probes.values()))}: at most half of the frame border is valid, so the background plane is "
+            "missing: already preprocessed (use it as it is), or no raw scan. A second plane would cut into the object."
+        )
+
+
+def report(target: Path, shares: dict[str, float], processed: int, problems: list[str]) -> None:
+    """Print the result and the next command. Raises UserError if anything could not be preprocessed."""
+    if problems:
+        listed = "\n  ".join(problems[:20] + ["…"] * (len(problems) > 20))
+        raise UserError(
+            f"{len(problems)} samples could not be preprocessed, {len(shares)} are finished in {target}:\n  {listed}\n"
+            "Repair or remove them and run the same command again."
+        )
+    lowest = min(shares, key=shares.__getitem__)
+    print(f"{target}: {processed} samples preprocessed, {len(shares) - processed} were finished before.")
+    print(f"Valid points: {np.median(list(shares.values())):.1%} (median); fewest {shares[lowest]:.1%} in {lowest}.")
+    print(f"Next: python cfm_training.py --dataset_path {target} --class_name {min(shares).split('/')[0]}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

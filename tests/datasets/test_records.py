@@ -1,0 +1,151 @@
+"""Scanning and pairing on small trees of empty files."""
+
+from pathlib import Path
+
+import pytest
+
+from datasets.records import Record, class_names, scan
+from utils.errors import UserError
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def add(root: Path, folder: str, *stems: str, gt: bool = False) -> None:
+    for stem in stems:
+        touch(root, f"{folder}/rgb/{stem}.png", f"{folder}/xyz/{stem}.tiff")
+        if gt:
+            touch(root, f"{folder}/gt/{stem}.png")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    add(tmp_path, "bolt/train/good", "010", "002", "000")
+    add(tmp_path, "bolt/validation/good", "000")
+    add(tmp_path, "bolt/test/good", "000", "001")
+    add(tmp_path, "bolt/test/hole", "001", "000", gt=True)
+    add(tmp_path, "bolt/test/cut", "003", gt=True)
+    add(tmp_path, "arm/test/good", "000")
+    touch(tmp_path, "readme.txt", "notes/a.txt")
+    return tmp_path
+
+
+def test_class_names_are_the_folders_with_train_or_test(root: Path) -> None:
+    assert class_names(root) == ["arm", "bolt"]
+
+
+def test_train_is_ordered_by_stem(root: Path) -> None:
+    records = scan(root, "bolt", "train")
+    good = root / "bolt/train/good"
+    assert [record.stem for record in records] == ["000", "002", "010"]
+    assert records[0] == Record("bolt", "train", "good", "000", good / "rgb/000.png", good / "xyz/000.tiff", None)
+    assert records[0].dataset_path == root
+    assert str(records[0]) == "bolt/train/good/000"
+
+
+def test_test_has_good_first_then_defects_by_name(root: Path) -> None:
+    records = scan(root, "bolt", "test")
+    found = [(record.defect, record.stem, record.is_good, record.gt is not None) for record in records]
+    assert found == [
+        ("good", "000", True, False),
+        ("good", "001", True, False),
+        ("cut", "003", False, True),
+        ("hole", "000", False, True),
+        ("hole", "001", False, True),
+    ]
+
+
+def test_suffixes_may_differ_and_foreign_files_are_ignored(root: Path) -> None:
+    touch(root, "bolt/train/good/rgb/x.JPEG", "bolt/train/good/xyz/x.tif")
+    touch(root, "bolt/train/good/rgb/Thumbs.db", "bolt/train/good/rgb/._000.png", "bolt/train/.cache/rgb/1.png")
+    records = scan(root, "bolt", "train")
+    assert records[-1].rgb.name == "x.JPEG"
+    assert records[-1].xyz.name == "x.tif"
+    assert len(records) == 4
+
+
+def test_good_masks_are_taken_when_present(root: Path) -> None:
+    touch(root, "bolt/test/good/gt/000.png", "bolt/test/good/gt/001.png")
+    assert [record.gt for record in scan(root, "bolt", "test")[:2]] == [
+        root / f"bolt/test/good/gt/{stem}.png" for stem in ("000", "001")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("removed", "named"),
+    [
+        ("train/good/rgb/002.png", "002.tiff"),
+        ("train/good/xyz/002.tiff", "002.png"),
+        ("test/hole/gt/001.png", "hole/gt/001.png"),
+        ("test/hole/rgb/001.png", "hole/rgb/001.png"),
+    ],
+)
+def test_missing_partner_is_an_error_or_skipped(root: Path, removed: str, named: str) -> None:
+    (root / "bolt" / removed).unlink()
+    split = removed.split("/")[0]
+    with pytest.raises(UserError, match=r"partner missing.*Restore that file or remove") as error:
+        scan(root, "bolt", split)
+    assert named in str(error.value)
+    skipped: list[str] = []
+    records = scan(root, "bolt", split, skipped)
+    assert len(records) == {"train": 2, "test": 4}[split]
+    assert len(skipped) == 1
+    assert named in skipped[0]
+
+
+def test_missing_gt_folder_of_a_defect_is_an_error(root: Path) -> None:
+    (root / "bolt/test/cut/gt/003.png").unlink()
+    (root / "bolt/test/cut/gt").rmdir()
+    with pytest.raises(UserError, match=r"cut/gt: no such folder"):
+        scan(root, "bolt", "test")
+    skipped: list[str] = []
+    assert {record.defect for record in scan(root, "bolt", "test", skipped)} == {"good", "hole"}
+    assert len(skipped) == 1
+
+
+def test_two_files_with_one_stem_are_an_error(root: Path) -> None:
+    touch(root, "bolt/train/good/rgb/000.jpg")
+    with pytest.raises(UserError, match=r"000\.png: same stem as 000\.jpg"):
+        scan(root, "bolt", "train")
+
+
+def test_wrong_class_lists_the_classes(root: Path) -> None:
+    with pytest.raises(UserError, match=r"no class 'bagel'\. Classes found: arm, bolt"):
+        scan(root, "bagel", "train")
+
+
+def test_wrong_paths_say_what_was_found(root: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        class_names(root / "nowhere")
+    with pytest.raises(UserError, match="class folder itself: pass its parent"):
+        class_names(root / "bolt")
+    with pytest.raises(UserError, match=r"Found no folders"):
+        class_names(root / "notes")
+    with pytest.raises(UserError, match="arm/train: no such folder"):
+        scan(root, "arm", "train")
+
+
+def test_empty_split_is_an_error(root: Path) -> None:
+    (root / "arm/train/good/rgb").mkdir(parents=True)
+    (root / "arm/train/good/xyz").mkdir(parents=True)
+    with pytest.raises(UserError, match="arm/train: no complete sample found"):
+        scan(root, "arm", "train")
+    touch(root, "arm/train/good/rgb/000.png")
+    with pytest.raises(UserError, match=r"no complete sample found. The first problem: .*000\.png: partner missing"):
+        scan(root, "arm", "train", [])
+
+
+def test_anomalies_in_train_are_refused(root: Path) -> None:
+    add(root, "bolt/train/hole", "000", gt=True)
+    with pytest.raises(UserError, match=r"train/hole: train/ may hold only good/"):
+        scan(root, "bolt", "train")
+
+
+def test_raw_eyecandies_layout_names_the_converter(tmp_path: Path) -> None:
+    touch(tmp_path, "Confetto/train/data/000_image_0.png", "Confetto/test_public/data/00_image_0.png")
+    for split in ("train", "test"):
+        with pytest.raises(UserError, match=r"raw Eyecandies.*python processing/preprocess_eyecandies\.py"):
+            scan(tmp_path, "Confetto", split)
