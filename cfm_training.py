@@ -1,0 +1,104 @@
+"""Train Crossmodal Feature Mapping on one class: python cfm_training.py --dataset_path DIR --class_name bagel"""
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from utils import cli
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0] + ".")
+    cli.add_dataset_options(parser)
+    parser.add_argument(
+        "--checkpoint_savepath",
+        type=Path,
+        default=Path("./checkpoints/checkpoints_CFM_mvtec"),
+        help="folder of the checkpoints; the class gets a folder in it (default: %(default)s)",
+    )
+    cli.add_run_options(parser, epochs=50, batch_size=4)
+    cli.add_extractor_options(parser)
+    parser.add_argument(
+        "--mapper",
+        choices=("mlp", "mlp_big"),
+        default="mlp",
+        help="mlp: one inner layer, the paper's for MVTec 3D-AD; mlp_big: five, its authors' for Eyecandies "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--shots", type=cli.positive_int, help="train on the first N images only (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of initialisation and order, ≥ 0 (default: %(default)s)")
+    parser.add_argument(
+        "--token_cache",
+        type=Path,
+        metavar="DIR",
+        help="keep extracted tokens in this folder, from run to run (default: in memory, for this run)",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with a run that was stopped; the result is the same"
+    )
+    parser.add_argument(
+        "--wandb_mode",
+        choices=("disabled", "offline", "online"),
+        default="disabled",
+        help="also log to Weights & Biases (default: %(default)s)",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, build, train, save."""
+    args = parse(argv)
+    from tqdm import tqdm
+
+    from datasets.records import Record, scan
+    from datasets.sample import Sample, iter_samples
+    from models.cfm import training
+    from models.extractors import ExtractorOptions, build_extractor
+    from models.token_store import cache_tokens, extract_tokens
+    from models.tokens import Tokens
+    from utils.checkpoint import CheckpointName
+    from utils.files import sha256_file
+    from utils.run_record import data_manifest, provenance, read_json_lines, wandb_logger
+    from utils.visualization import save_loss_plot
+
+    started = time.perf_counter()
+    device, precision = cli.pick_device(args.device), args.precision or "fp32"
+    name = CheckpointName(args.checkpoint_savepath, args.class_name, args.epochs_no, args.batch_size)
+    skipped: list[str] | None = [] if args.skip_bad else None
+    records = scan(args.dataset_path, args.class_name, "train", skipped)[: args.shots]
+
+    def load(wanted: list[Record], action: str = "extracting") -> Iterator[tuple[Record, Sample]]:
+        yield from tqdm(iter_samples(wanted, skipped), f"{args.class_name}: {action}", len(wanted), unit="image")
+
+    options = ExtractorOptions(
+        args.extractor_mode or "eval", args.keep_blocks or 12, precision, args.rgb_weights, args.xyz_weights
+    )
+    extractor = build_extractor(args.extractor or "dino_pointmae", device, options)
+    extractor.fit(sample for _, sample in load(records, "fitting"))
+    tokens: Sequence[Tokens]
+    if args.token_cache:
+        digests = {record: f"{sha256_file(record.rgb)} {sha256_file(record.xyz)}" for record in records}
+        tokens = cache_tokens(digests, load, extractor, args.batch_size, device, args.token_cache)
+    else:
+        samples = (sample for _, sample in load(records))
+        tokens = list(extract_tokens(samples, extractor, args.batch_size, device))
+    extracted = time.perf_counter()
+
+    data = {"manifest": data_manifest(args.dataset_path, args.class_name), "shots": args.shots, "images": len(tokens)}
+    run = (args.mapper, precision, args.epochs_no, args.batch_size, args.seed)
+    config = training.CFMConfig(extractor.fingerprint(), data, *run)
+    log = wandb_logger(args.wandb_mode, f"CFM {args.class_name}", config)
+    detector = training.train(tokens, config, name, device, args.resume, log)
+    seconds = {"extraction": extracted - started, "training": time.perf_counter() - extracted}
+    training.save(name, detector, extractor.state_dict(), config, {**provenance(), "seconds": seconds})
+    entries = read_json_lines(name.path(training.PART, ".jsonl"))
+    save_loss_plot(name.path(training.PART, ".png"), entries, f"CFM, {args.class_name}")
+    cli.report_skipped(skipped)
+    print(f"saved {name.path(training.RGB_TO_XYZ)} and its companions")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))
