@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from models.lifting import LiftingOperator
@@ -124,7 +124,7 @@ def save_tokens(path: Path, tokens: Tokens) -> None:
         tensors |= {f"{name}.values": lift.values}
     tensors["size"] = torch.tensor(tokens.size)
     with atomic_path(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
 
 
 def load_tokens(path: Path) -> Tokens:

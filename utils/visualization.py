@@ -272,7 +272,7 @@ def save_contact_sheet(
     large, small = ImageFont.load_default(15), ImageFont.load_default(11)
     columns = min(columns, max(map(len, groups.values())))
     rows = [math.ceil(len(group) / columns) for group in groups.values()]
-    width = gap + max(columns * (side + gap), math.ceil(large.getlength(heading)) + gap)
+    width = gap + max(columns * (side + gap), 480, math.ceil(large.getlength(heading)) + gap)
     height = title + gap + len(groups) * title + sum(rows) * (cell + gap)
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)

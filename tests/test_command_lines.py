@@ -1,0 +1,217 @@
+"""The command lines end to end, on generated scenes and on the golden cases with stand-in weights."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+from torch import Tensor
+
+import cfm_inference
+import cfm_training
+from datasets.scene_writer import Counts, write_mvtec3d
+from processing import preprocess_mvtec
+from utils import cli
+from utils.errors import UserError
+
+GOLDEN = Path(__file__).parent / "golden"
+EPOCHS = 12
+
+
+def arguments(**options: object) -> list[str]:
+    """Command-line words; True is a flag."""
+    words = []
+    for name, value in options.items():
+        words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return words
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Preprocessed generated scenes of one class; the raw ones lie beside them."""
+    raw = tmp_path_factory.mktemp("scenes") / "raw"
+    write_mvtec3d(raw, ["biscuit"], 300, Counts(train=10, validation=1, test=2), seed=5, workers=1)
+    assert preprocess_mvtec.main([str(raw), "--workers", "1"]) == 0
+    return raw.with_name("raw_preprocessed")
+
+
+@pytest.fixture(scope="module")
+def trained(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints of `handcrafted` on the scenes."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    options = arguments(dataset_path=scenes, class_name="biscuit", extractor="handcrafted", epochs_no=EPOCHS)
+    assert cfm_training.main([*options, "--checkpoint_savepath", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(scenes: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of these checkpoints: q/, pictures/, maps/."""
+    folder = tmp_path_factory.mktemp("results")
+    options = arguments(dataset_path=scenes, class_name="biscuit", epochs_no=EPOCHS, checkpoint_folder=trained)
+    results = arguments(
+        quantitative_folder=folder / "q", qualitative_folder=folder / "pictures", save_maps=folder / "maps"
+    )
+    assert cfm_inference.main([*options, *results, "--produce_qualitatives"]) == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_result_files(evaluated: Path) -> None:
+    result = json.loads((evaluated / "q/biscuit_12ep_4bs.json").read_text())
+    lines = (evaluated / "q/biscuit_12ep_4bs.md").read_text().splitlines()
+    assert lines[:2] == [
+        "Metrics for class biscuit with 12ep_4bs",
+        "AUPRO@30% & AUPRO@10% & AUPRO@5% & AUPRO@1% & P-AUROC & I-AUROC",
+    ]
+    figures = [*result["aupro"].values(), result["p_auroc"], result["i_auroc"]]
+    assert lines[2] == " & ".join(f"{figure:.3f}" for figure in figures)
+    assert len(result["samples"]) == 2 * 2 + 7 * 2
+    assert result["config"]["extractor"] == "handcrafted"
+    assert sorted(path.name for path in (evaluated / "pictures").iterdir()) == ["biscuit", "biscuit_contact_sheet.png"]
+    assert len(list((evaluated / "pictures/biscuit").glob("*.png"))) == 18
+
+
+@pytest.mark.slow
+def test_planted_defects_are_localised(evaluated: Path, scenes: Path) -> None:
+    result = json.loads((evaluated / "q/biscuit_12ep_4bs.json").read_text())
+    assert result["i_auroc"] > 0.9
+    assert result["p_auroc"] > 0.95
+    hits = []
+    for path in sorted((evaluated / "maps/biscuit/test").rglob("*.tiff")):
+        values = tifffile.imread(path)
+        assert values.shape == (224, 224)
+        assert values.dtype == np.float32
+        if path.parent.name != "good":
+            gt = Image.open(scenes / "biscuit/test" / path.parent.name / "gt" / f"{path.stem}.png")
+            near = np.asarray(gt.resize((224, 224), Image.Resampling.BOX)) > 0
+            peak = np.unravel_index(values.argmax(), values.shape)
+            hits.append(bool(np.hypot(*(np.argwhere(near) - peak).T).min() < 6))
+    assert len(hits) == 14
+    assert np.mean(hits) > 0.8
+
+
+@pytest.mark.slow
+def test_token_cache_gives_the_same_checkpoint(scenes: Path, trained: Path, tmp_path: Path) -> None:
+    options = arguments(dataset_path=scenes, class_name="biscuit", extractor="handcrafted", epochs_no=EPOCHS)
+    for part in ("first", "second"):
+        cached = arguments(checkpoint_savepath=tmp_path / part, token_cache=tmp_path / "cache")
+        assert cfm_training.main([*options, *cached]) == 0
+        name = f"biscuit/CFM_2Dto3D_biscuit_{EPOCHS}ep_4bs.pth"
+        expected = torch.load(trained / name, weights_only=True)
+        found = torch.load(tmp_path / part / name, weights_only=True)
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert len(list((tmp_path / "cache").iterdir())) == 10
+
+
+@pytest.mark.slow
+def test_options_that_contradict_the_checkpoint_are_refused(scenes: Path, trained: Path) -> None:
+    options = arguments(dataset_path=scenes, class_name="biscuit", epochs_no=EPOCHS, checkpoint_folder=trained)
+    with pytest.raises(UserError, match="trained with handcrafted"):
+        cfm_inference.main([*options, "--extractor", "dino_pointmae"])
+
+
+def test_raw_data_is_refused_with_the_command_to_run(scenes: Path, tmp_path: Path) -> None:
+    raw = scenes.with_name("raw")
+    options = arguments(dataset_path=raw, class_name="biscuit", extractor="handcrafted", checkpoint_savepath=tmp_path)
+    with pytest.raises(UserError, match=r"raw data.*python processing/preprocess_mvtec.py"):
+        cfm_training.main(options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_sample_stops_or_is_skipped(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(scenes / "biscuit/train", data / "biscuit/train")
+    (data / "biscuit/train/good/xyz/003.tiff").write_bytes(b"not a TIFF")
+    options = arguments(dataset_path=data, class_name="biscuit", extractor="handcrafted", epochs_no=1, shots=5)
+    options += arguments(checkpoint_savepath=tmp_path / "checkpoints")
+    with pytest.raises(UserError, match=r"003\.tiff"):
+        cfm_training.main(options)
+    assert cfm_training.main([*options, "--skip_bad"]) == 0
+    assert capsys.readouterr().err.count("003.tiff: cannot be read") == 1
+    settings = json.loads((tmp_path / "checkpoints/biscuit/CFM_biscuit_1ep_4bs.json").read_text())
+    assert settings["config"]["data"]["images"] == 4
+
+
+def test_user_errors_have_status_2_and_no_traceback(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status = cli.run(lambda: cfm_training.main(arguments(dataset_path=tmp_path / "none", class_name="bagel")))
+    assert status == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert "Traceback" not in captured.err
+
+
+@pytest.fixture(scope="module")
+def public_files(
+    tmp_path_factory: pytest.TempPathFactory,
+    vit_state: dict[str, Tensor],
+    point_mae_state: dict[str, Tensor],
+    mapper_states: Callable[[str], dict[str, dict[str, Tensor]]],
+) -> Path:
+    """Stand-in weights in the public file formats, checkpoints of the original authors, and a dataset of two cases."""
+    folder = tmp_path_factory.mktemp("public")
+    torch.save(vit_state, folder / "dino_vitbase8_pretrain.pth")
+    model = {f"module.MAE_encoder.{name}": value for name, value in point_mae_state.items()}
+    model["module.mask_token"] = torch.zeros(1, 1, 384)
+    torch.save({"base_model": model, "epoch": 300}, folder / "pretrain.pth")
+    (folder / "authors/thing").mkdir(parents=True)
+    for name, state in mapper_states("mlp").items():
+        torch.save(state, folder / f"authors/thing/{name}_thing_250ep_4bs.pth")
+    for part, case in (("train/good", "plank"), ("test/good", "plank"), ("test/bad", "near")):
+        for kind, suffix in (("rgb", ".png"), ("xyz", ".tiff")):
+            target = folder / "data/thing" / part / kind
+            target.mkdir(parents=True)
+            shutil.copy(GOLDEN / "cases" / f"{case}{suffix}", target / f"000{suffix}")
+    gt = np.zeros(Image.open(GOLDEN / "cases/near.png").size[::-1], np.uint8)
+    gt[80:120, 80:120] = 255
+    (folder / "data/thing/test/bad/gt").mkdir()
+    Image.fromarray(gt).save(folder / "data/thing/test/bad/gt/000.png")
+    return folder
+
+
+@pytest.mark.slow
+def test_original_authors_checkpoint_in_the_papers_setting(
+    public_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = arguments(
+        dataset_path=public_files / "data",
+        class_name="thing",
+        checkpoint_folder=public_files / "authors",
+        epochs_no=250,
+        rgb_weights=public_files / "dino_vitbase8_pretrain.pth",
+        xyz_weights=public_files / "pretrain.pth",
+        quantitative_folder=tmp_path / "q",
+        save_maps=tmp_path / "maps",
+    )
+    assert cfm_inference.main(options) == 0
+    assert "'mode': 'batchnorm'" in capsys.readouterr().out
+    for part, case in (("good", "plank"), ("bad", "near")):
+        smoothed = np.load(GOLDEN / "cases" / f"{case}.npz")["batchnorm/smoothed"]
+        expected = smoothed / smoothed[smoothed != 0].mean()
+        found = tifffile.imread(tmp_path / "maps/thing/test" / part / "000.tiff")
+        assert np.abs(found - expected).max() < 1e-3 * expected.max()
+
+
+@pytest.mark.slow
+def test_training_in_the_papers_setting(public_files: Path, tmp_path: Path) -> None:
+    options = arguments(
+        dataset_path=public_files / "data",
+        class_name="thing",
+        checkpoint_savepath=tmp_path,
+        epochs_no=1,
+        keep_blocks=1,
+        rgb_weights=public_files / "dino_vitbase8_pretrain.pth",
+        xyz_weights=public_files / "pretrain.pth",
+    )
+    assert cfm_training.main(options) == 0
+    state = torch.load(tmp_path / "thing/CFM_2Dto3D_thing_1ep_4bs.pth", weights_only=True)
+    assert state["output.weight"].shape == (384, (768 + 384) // 2)
+    settings = json.loads((tmp_path / "thing/CFM_thing_1ep_4bs.json").read_text())
+    assert settings["config"]["extractor"]["keep_blocks"] == 1
+    assert len(settings["config"]["extractor"]["rgb_sha256"]) == 64
+    assert set(settings) >= {"versions", "git_commit", "machine", "seconds", "files"}
