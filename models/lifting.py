@@ -9,14 +9,15 @@ H = W is the side of the pixel grid, T the number of tokens, D their width, P th
 whose geometry row of L is not empty. Only these rows are ever made.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
 
@@ -41,14 +42,8 @@ class LiftingOperator:
         """The same operator on another device."""
         return LiftingOperator(self.offsets.to(device), self.indices.to(device), self.values.to(device), self.n_tokens)
 
-    def lift(self, tokens: Tensor) -> Tensor:
-        """L·T: (T, D) → (P, D), differentiable with respect to the tokens."""
-        if tokens.requires_grad and torch.is_grad_enabled():
-            return _Lift.apply(tokens, self)
-        return self.multiply(tokens)
-
     def multiply(self, tokens: Tensor) -> Tensor:
-        """L·T without a gradient: (T, D) → (P, D)."""
+        """L·T: (T, D) → (P, D), in the type of the tokens. Gradients are left to the caller: Lᵀ·G is `transposed`."""
         return functional.embedding_bag(
             self.indices,
             tokens,
@@ -57,6 +52,17 @@ class LiftingOperator:
             per_sample_weights=self.values.to(tokens.dtype),
             include_last_offset=True,
         )
+
+    def blocks(self, size: int) -> Iterator["LiftingOperator"]:
+        """The operator cut into blocks of `size` rows; the last may be smaller."""
+        if self.n_pixels <= size:
+            yield from [self] if self.n_pixels else []
+            return
+        bounds = [*self.offsets[::size].tolist(), len(self.indices)]
+        for i, (start, stop) in enumerate(pairwise(bounds)):
+            offsets = self.offsets[i * size : (i + 1) * size + 1] - start
+            if len(offsets) > 1:
+                yield LiftingOperator(offsets, self.indices[start:stop], self.values[start:stop], self.n_tokens)
 
     def transposed(self) -> "LiftingOperator":
         """Lᵀ, a (T, P) operator."""
@@ -67,19 +73,6 @@ class LiftingOperator:
         counts = torch.bincount(self.indices, minlength=self.n_tokens)
         offsets = functional.pad(counts.cumsum(0), (1, 0))
         return LiftingOperator(offsets, rows[order], self.values[order], self.n_pixels)
-
-
-class _Lift(torch.autograd.Function):
-    """L·T forward, Lᵀ·gradient backward (embedding_bag's own backward takes only float32 and is slower)."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, tokens: Tensor, operator: LiftingOperator) -> Tensor:
-        ctx.operator = operator  # type: ignore[attr-defined]
-        return operator.multiply(tokens)
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.operator.transposed().multiply(gradient.contiguous()), None  # type: ignore[attr-defined]
 
 
 def geometry_operator(

@@ -1,6 +1,8 @@
 """Crossmodal Feature Mapping (Costanzino et al., CVPR 2024): two mappers trained on nominal tokens, and their maps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +11,13 @@ from models.anomaly_map import AnomalyMap, make_anomaly_map
 from models.cfm.losses import cosine_distances
 from models.cfm.mappers import CrossmodalMapper, mapper_variant, mapper_widths
 from models.cfm.scoring import discrepancy, scatter_to_grid
+from models.lifting import LiftingOperator
 from models.tokens import Tokens
 
 LEARNING_RATE = 1e-3
+
+PIXELS_A_BLOCK = {"cpu": 2048, "cuda": 1 << 17}
+"""Pixels mapped at a time: few enough for a processor's cache, enough to fill a GPU."""
 
 
 class CrossmodalDetector(nn.Module):
@@ -45,49 +51,82 @@ class CrossmodalDetector(nn.Module):
         detector.xyz_to_rgb.load_state_dict(xyz_to_rgb)
         return detector.eval()
 
-    def map_tokens(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
-        """Mapped features at the foreground pixels: M_2D→3D(E_2D) (P, D_3D) and M_3D→2D(E_3D) (P, D_2D)."""
-        bf16 = self.precision == "bf16"
-        with torch.autocast(tokens.rgb.device.type, torch.bfloat16, enabled=bf16):
-            return (
-                self.rgb_to_xyz.forward_lifted(tokens.rgb, tokens.rgb_lift),
-                self.xyz_to_rgb.forward_lifted(tokens.xyz, tokens.xyz_lift),
-            )
-
     def backward(self, batch: Sequence[Tokens]) -> dict[str, Tensor]:
-        """Add the gradients of the batch's loss, one image at a time.
+        """Add the gradients of the batch's loss.
 
         The loss is the mean over the foreground pixels of all images of 1 − cos(M_2D→3D(E_2D), E_3D), plus the same
-        for 3D→2D. Its gradient is a sum over images, so only one image's activations are in memory.
+        for 3D→2D. Its gradient is a sum over pixels, so it is made one block of pixels of one image at a time.
 
         Returns:
             The two means, `loss_2Dto3D` and `loss_3Dto2D`, scalars without gradient.
         """
         n_pixels = sum(len(tokens.foreground) for tokens in batch)
-        losses = torch.zeros(2, device=batch[0].rgb.device)
-        for tokens in batch:
-            mapped_xyz, mapped_rgb = self.map_tokens(tokens)
-            pair = (
-                (mapped_xyz, tokens.xyz_lift.lift(tokens.xyz)),
-                (mapped_rgb, tokens.rgb_lift.lift(tokens.rgb)),
-            )
-            loss = torch.stack([cosine_distances(*features).sum() / n_pixels for features in pair])
-            loss.sum().backward()
-            losses += loss.detach()
-        return {"loss_2Dto3D": losses[0], "loss_3Dto2D": losses[1]}
+        directions = zip(*(self._directions(tokens) for tokens in batch), strict=True)
+        losses = (torch.stack([self._backward(way, n_pixels) for way in ways]).sum() for ways in directions)
+        return dict(zip(("loss_2Dto3D", "loss_3Dto2D"), losses, strict=True))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def predict(self, tokens: Tokens, aggregation: str = "product") -> AnomalyMap:
         """Anomaly map of one sample; all zero when it has no foreground.
 
         Args:
             tokens: of the sample. aggregation: one of AGGREGATIONS; the paper's is `product`.
         """
-        mapped_xyz, mapped_rgb = self.map_tokens(tokens)
-        psi_3d = discrepancy(mapped_xyz, tokens.xyz_lift.lift(tokens.xyz))
-        psi_2d = discrepancy(mapped_rgb, tokens.rgb_lift.lift(tokens.rgb))
-        return make_anomaly_map(
-            scatter_to_grid(psi_2d, tokens.foreground, tokens.size),
-            scatter_to_grid(psi_3d, tokens.foreground, tokens.size),
-            aggregation,
+        psi_3d, psi_2d = (
+            scatter_to_grid(self._discrepancies(way), tokens.foreground, tokens.size)
+            for way in self._directions(tokens)
         )
+        return make_anomaly_map(psi_2d, psi_3d, aggregation)
+
+    def _directions(self, tokens: Tokens) -> tuple["Direction", "Direction"]:
+        """2D→3D and 3D→2D of one sample."""
+        return (
+            Direction(self.rgb_to_xyz, tokens.rgb, tokens.rgb_lift, tokens.xyz, tokens.xyz_lift),
+            Direction(self.xyz_to_rgb, tokens.xyz, tokens.xyz_lift, tokens.rgb, tokens.rgb_lift),
+        )
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def _discrepancies(self, way: "Direction") -> Tensor:
+        """Discrepancy at each foreground pixel, (P,)."""
+        found = [torch.zeros(0, device=way.source.device)]
+        with self._autocast(way.source.device):
+            hidden = way.mapper.hidden_tokens(way.source)
+            for lift, target_lift in way.blocks():
+                mapped = way.mapper.from_lifted(lift.multiply(hidden))
+                found.append(discrepancy(mapped, target_lift.multiply(way.target)))
+        return torch.cat(found)
+
+    def _backward(self, way: "Direction", n_pixels: int) -> Tensor:
+        """Add the gradients of one direction of one sample; its part of the loss, a scalar without gradient."""
+        gradients, total = [], torch.zeros((), device=way.source.device)
+        with self._autocast(way.source.device):
+            hidden = way.mapper.hidden_tokens(way.source)  # (T, h)
+        for lift, target_lift in way.blocks():
+            lifted = lift.multiply(hidden.detach()).requires_grad_()
+            with self._autocast(way.source.device):
+                mapped = way.mapper.from_lifted(lifted)
+            loss = cosine_distances(mapped, target_lift.multiply(way.target)).sum() / n_pixels
+            loss.backward()
+            gradients.append(cast(Tensor, lifted.grad))
+            total += loss.detach()
+        if gradients:
+            hidden.backward(way.lift.transposed().multiply(torch.cat(gradients)))
+        return total
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One mapper with the tokens it maps, (T, in), those it is compared with, (G, out), and their operators."""
+
+    mapper: CrossmodalMapper
+    source: Tensor
+    lift: LiftingOperator
+    target: Tensor
+    target_lift: LiftingOperator
+
+    def blocks(self) -> Iterator[tuple[LiftingOperator, LiftingOperator]]:
+        """Both operators cut into the same blocks of pixels."""
+        size = PIXELS_A_BLOCK[self.source.device.type]
+        return zip(self.lift.blocks(size), self.target_lift.blocks(size), strict=True)

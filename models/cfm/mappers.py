@@ -3,8 +3,6 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.lifting import LiftingOperator
-
 MAPPERS = {"mlp": ("projection",), "mlp_big": tuple(f"projection_{letter}" for letter in "abcde")}
 """Names of the inner layers of each variant, in order; parameter names are those of the published checkpoints."""
 
@@ -23,20 +21,19 @@ class CrossmodalMapper(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map per-pixel features: (P, in) → (P, out)."""
-        return self._after_first(self.input(features))
+        return self.from_lifted(functional.linear(features, self.input.weight))
 
-    def forward_lifted(self, tokens: Tensor, operator: LiftingOperator) -> Tensor:
-        """Map the lifted tokens: (T, in) and a (P, T) operator → (P, out).
+    def hidden_tokens(self, tokens: Tensor) -> Tensor:
+        """The first layer without its bias, applied to tokens: (T, in) → (T, h).
 
-        The same as forward(operator.lift(tokens)). The first layer is affine, so it is applied to the T tokens and its
-        result is lifted: W(L·T) + b = L·(T·Wᵀ) + b.
+        The layer is affine and lifting is linear, W(L·T) + b = L·(T·Wᵀ) + b: what it makes of T tokens is lifted, and
+        `from_lifted` goes on from there. The same as `forward` of the lifted tokens.
         """
-        lifted = operator.lift(functional.linear(tokens, self.input.weight))  # (P, h)
-        return self._after_first(lifted + self.input.bias.to(lifted.dtype))
+        return functional.linear(tokens, self.input.weight)
 
-    def _after_first(self, hidden: Tensor) -> Tensor:
-        """Everything after the first linear layer: (P, h) → (P, out)."""
-        hidden = functional.gelu(hidden)
+    def from_lifted(self, lifted: Tensor) -> Tensor:
+        """Everything after that: lifted hidden tokens (P, h) → mapped features (P, out)."""
+        hidden = functional.gelu(lifted + self.input.bias.to(lifted.dtype))
         for name in self.inner:
             hidden = functional.gelu(self.get_submodule(name)(hidden))
         return self.output(hidden)

@@ -45,10 +45,11 @@ def test_factored_first_layer_equals_the_plain_mapper(variant: str, make_random_
     torch.manual_seed(0)
     mapper = CrossmodalMapper(8, 6, variant)
     mapper.requires_grad_(False)
-    features = tokens.xyz_lift.lift(tokens.xyz)
+    features = tokens.xyz_lift.multiply(tokens.xyz)
     expected = plain_cfm.map_features(features, mapper.state_dict())
     torch.testing.assert_close(mapper(features), expected, rtol=0, atol=1e-6)
-    torch.testing.assert_close(mapper.forward_lifted(tokens.xyz, tokens.xyz_lift), expected, rtol=0, atol=1e-5)
+    factored = mapper.from_lifted(tokens.xyz_lift.multiply(mapper.hidden_tokens(tokens.xyz)))
+    torch.testing.assert_close(factored, expected, rtol=0, atol=1e-5)
 
 
 def test_published_parameter_names_and_sizes() -> None:
@@ -70,7 +71,7 @@ def test_loss_pools_the_pixels_of_all_images(make_random_tokens: MakeTokens) -> 
     detector.zero_grad(set_to_none=True)
     distances: list[list[Tensor]] = [[], []]
     for tokens in batch:
-        rgb, xyz = tokens.rgb_lift.lift(tokens.rgb), tokens.xyz_lift.lift(tokens.xyz)
+        rgb, xyz = tokens.rgb_lift.multiply(tokens.rgb), tokens.xyz_lift.multiply(tokens.xyz)
         distances[0].append(cosine_distances(detector.rgb_to_xyz(rgb), xyz))
         distances[1].append(cosine_distances(detector.xyz_to_rgb(xyz), rgb))
     means = [torch.cat(d).mean() for d in distances]

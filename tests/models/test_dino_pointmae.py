@@ -119,7 +119,7 @@ def test_whole_method_equals_the_dense_implementation(
     vit = build_dino_pointmae(mode).image.vit
     dense = plain_cfm.extract(sample.rgb, sample.xyz, sample.valid, vit, point_mae_state, mode)
     assert torch.equal(tokens.foreground, dense.foreground.nonzero().flatten())
-    features = tokens.rgb_lift.lift(tokens.rgb), tokens.xyz_lift.lift(tokens.xyz)
+    features = tokens.rgb_lift.multiply(tokens.rgb), tokens.xyz_lift.multiply(tokens.xyz)
     torch.testing.assert_close(features[0], dense.rgb[dense.foreground], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(features[1], dense.xyz[dense.foreground], rtol=1e-4, atol=1e-4)
 

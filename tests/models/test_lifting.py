@@ -32,9 +32,9 @@ def test_operators_equal_the_dense_pipeline() -> None:
 
     dense_xyz, foreground = plain_cfm.lift_geometry(xyz_tokens, groups.centres, groups.points, valid)
     assert torch.equal(tokens.foreground, foreground.nonzero().flatten())
-    torch.testing.assert_close(tokens.xyz_lift.lift(xyz_tokens), dense_xyz[foreground], rtol=0, atol=1e-5)
+    torch.testing.assert_close(tokens.xyz_lift.multiply(xyz_tokens), dense_xyz[foreground], rtol=0, atol=1e-5)
     dense_rgb = plain_cfm.lift_rgb(rgb_tokens)
-    torch.testing.assert_close(tokens.rgb_lift.lift(rgb_tokens), dense_rgb[foreground], rtol=0, atol=1e-5)
+    torch.testing.assert_close(tokens.rgb_lift.multiply(rgb_tokens), dense_rgb[foreground], rtol=0, atol=1e-5)
     assert not dense_xyz[~foreground].any()
 
 
@@ -43,24 +43,26 @@ def test_rows_are_averages() -> None:
     groups = group_cloud(xyz, valid, 64)
     rgb_lift = bilinear_operator(28, SIZE, groups.foreground.numpy())
     ones = torch.ones(64, 1), torch.ones(784, 1)
-    torch.testing.assert_close(rgb_lift.lift(ones[1]), torch.ones(len(groups.foreground), 1))
-    sums = groups.lift.lift(ones[0])
+    torch.testing.assert_close(rgb_lift.multiply(ones[1]), torch.ones(len(groups.foreground), 1))
+    sums = groups.lift.multiply(ones[0])
     inside = functional.avg_pool2d(valid[None].float(), 7, 1, 3)[0].flatten()[groups.foreground] == 1
     torch.testing.assert_close(sums[inside], torch.ones(int(inside.sum()), 1))
     assert 0 < float(sums.min()) < 0.5
 
 
-def test_gradient_is_that_of_the_dense_matrix() -> None:
+def test_products_are_those_of_the_dense_matrix() -> None:
     generator = torch.Generator().manual_seed(3)
     dense = torch.rand(20, 9, generator=generator) * (torch.rand(20, 9, generator=generator) > 0.6)
     rows, columns = dense.nonzero(as_tuple=True)
     offsets = functional.pad(torch.bincount(rows, minlength=20).cumsum(0), (1, 0))
     operator = LiftingOperator(offsets, columns, dense[rows, columns], 9)
-    tokens = torch.randn(9, 4, generator=generator, requires_grad=True)
-    upstream = torch.randn(20, 4, generator=generator)
-    torch.testing.assert_close(operator.lift(tokens), dense @ tokens)
-    (gradient,) = torch.autograd.grad(operator.lift(tokens), tokens, upstream)
-    torch.testing.assert_close(gradient, dense.T @ upstream)
+    tokens, gradient = torch.randn(9, 4, generator=generator), torch.randn(20, 4, generator=generator)
+    torch.testing.assert_close(operator.multiply(tokens), dense @ tokens)
+    torch.testing.assert_close(operator.transposed().multiply(gradient), dense.T @ gradient)
+    for size in (1, 6, 10, 20, 50):
+        blocks = list(operator.blocks(size))
+        assert [block.n_pixels for block in blocks] == [min(size, 20 - start) for start in range(0, 20, size)]
+        assert torch.equal(torch.cat([block.multiply(tokens) for block in blocks]), operator.multiply(tokens))
 
 
 @pytest.mark.parametrize("n_points", [0, 1, 2, 5])
@@ -73,7 +75,7 @@ def test_clouds_of_few_points(n_points: int) -> None:
     assert groups.centres.shape == (16, 3)
     assert groups.lift.n_pixels == len(groups.foreground)
     assert (len(groups.foreground) > 0) == (n_points > 0)
-    assert torch.isfinite(groups.lift.lift(torch.ones(16, 2))).all()
+    assert torch.isfinite(groups.lift.multiply(torch.ones(16, 2))).all()
 
 
 def test_foreground_is_where_a_window_holds_a_point() -> None:
