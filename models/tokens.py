@@ -42,10 +42,12 @@ class Tokens:
 class PointGroups:
     """The groups that a cloud is cut into, and the operator that brings their tokens back to its pixels.
 
-    points: (N, 3) valid points, row-major. centres: (G, 3). lift: (P, G). foreground: (P,) int64 flat pixel indices.
+    points: (N, 3) valid points, row-major. picks: (G,) int64, which of them are the centres. centres: (G, 3).
+    lift: (P, G). foreground: (P,) int64 flat pixel indices.
     """
 
     points: Tensor
+    picks: Tensor
     centres: Tensor
     lift: LiftingOperator
     foreground: Tensor
@@ -62,13 +64,14 @@ def group_cloud(xyz: Tensor, valid: Tensor, n_groups: int) -> PointGroups:
     """
     points = xyz[:, valid].T.contiguous()  # (N, 3)
     if len(points):
-        centres = points[farthest_point_sampling(points, n_groups)]
+        picks = farthest_point_sampling(points, n_groups)
+        centres = points[picks]
         squared, nearest = nearest_neighbours(points, centres, 3)
     else:
-        centres = points.new_zeros(n_groups, 3)
+        picks, centres = torch.zeros(n_groups, dtype=torch.int64, device=xyz.device), points.new_zeros(n_groups, 3)
         squared, nearest = points.new_zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64)
     foreground, lift = geometry_operator(valid.cpu().numpy(), nearest.cpu().numpy(), squared.cpu().numpy(), n_groups)
-    return PointGroups(points, centres, lift.to(xyz.device), torch.from_numpy(foreground).to(xyz.device))
+    return PointGroups(points, picks, centres, lift.to(xyz.device), torch.from_numpy(foreground).to(xyz.device))
 
 
 def make_tokens(rgb: Tensor, xyz: Tensor, groups: PointGroups, size: int) -> Tokens:

@@ -1,0 +1,235 @@
+"""Descriptors that need no pretrained weights: local colour statistics and local shape at several scales.
+
+RGB tokens (57 wide, 56×56 grid): Gaussian means, deviations, gradients and Laplacians of opponent colours. Geometry
+tokens (38 wide, 1024 groups): the Gaussian-weighted mean, covariance and normal of the surface around a centre, and how
+they change from scale to scale. Both are standardised with the mean and deviation over the foreground of nominal
+samples, and clipped, so that the direction of a feature carries meaning. Scales are standard deviations in pixels.
+
+Sources of the parts: opponent colours (van de Sande et al., PAMI 2010), Gaussian derivatives (Koenderink and van Doorn,
+1987), surface variation from covariances (Pauly et al., IEEE Visualization 2002).
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.token_store import GridSample
+from models.tokens import PointGroups, Tokens, group_cloud, make_tokens
+from utils.errors import UserError
+
+VERSION = 1
+"""Part of the fingerprint: to be raised when the descriptors change."""
+
+GRID_SIDE = 56
+N_GROUPS = 1024
+MEAN_SCALES = (1.5, 3.0, 6.0, 12.0)
+DEVIATION_SCALES = (2.5, 5.0)
+GRADIENT_SCALES = (1.5, 3.0, 6.0)
+SHAPE_SCALES = (1.5, 3.0, 6.0, 12.0)
+NORMAL_SCALES = (1.5, 3.0, 6.0)
+CLIP = 3.0
+"""Largest magnitude of a standardised feature."""
+
+
+class Handcrafted:
+    """Samples → tokens: RGB (3136, 57), geometry (1024, 38). Its statistics come from `fit` or from a checkpoint."""
+
+    name = "handcrafted"
+    rgb_width = 3 * (2 * len(MEAN_SCALES) + len(DEVIATION_SCALES) + 3 * len(GRADIENT_SCALES))
+    xyz_width = 5 * len(SHAPE_SCALES) + 2 * len(NORMAL_SCALES) + len(SHAPE_SCALES) * (len(SHAPE_SCALES) - 1)
+
+    def __init__(self) -> None:
+        self._statistics: dict[str, Tensor] = {}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> "Handcrafted":
+        """An extractor with the statistics that `state_dict` gave.
+
+        Raises:
+            UserError: the state is not one of this extractor.
+        """
+        extractor = cls()
+        widths = {"rgb": cls.rgb_width, "xyz": cls.xyz_width}
+        expected = {f"{kind}_{part}": (width,) for kind, width in widths.items() for part in ("mean", "deviation")}
+        found = {name: tuple(value.shape) for name, value in state.items()}
+        if found != expected:
+            raise UserError(
+                f"statistics of `handcrafted`: expected {expected}, found {found}. Train again."
+            )
+        extractor._statistics = dict(state)
+        return extractor
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Means and deviations over the foreground of the nominal samples: (57,) and (38,) float32 each."""
+        return dict(self._statistics)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that the tokens depend on besides the sample, as JSON values."""
+        digest = hashlib.sha256()
+        for name in sorted(self._statistics):
+            digest.update(self._statistics[name].numpy().tobytes())
+        return {"extractor": self.name, "version": VERSION, "statistics": digest.hexdigest()}
+
+    @torch.no_grad()
+    def fit(self, samples: Iterable[GridSample]) -> None:
+        """Take the statistics of nominal samples."""
+        sums = {"rgb": torch.zeros(3, self.rgb_width).double(), "xyz": torch.zeros(3, self.xyz_width).double()}
+        for sample in samples:
+            groups = group_cloud(sample.xyz, sample.valid, N_GROUPS)
+            tokens = make_tokens(*_describe(sample.rgb, sample.xyz, sample.valid, groups), groups, sample.rgb.shape[-1])
+            pixels = {"rgb": tokens.rgb_lift.multiply(tokens.rgb), "xyz": tokens.xyz_lift.multiply(tokens.xyz)}
+            for kind, values in pixels.items():
+                values = values.double()
+                sums[kind] += torch.stack([torch.ones_like(values), values, values.square()]).sum(dim=1)
+        for kind, (count, total, squares) in sums.items():
+            mean = total / count.clamp(min=1)
+            deviation = (squares / count.clamp(min=1) - mean.square()).clamp(min=1e-12).sqrt()
+            self._statistics |= {f"{kind}_mean": mean.float(), f"{kind}_deviation": deviation.float()}
+
+    @torch.no_grad()
+    def extract(self, rgb: Tensor, xyz: Tensor, valid: Tensor) -> list[Tokens]:
+        """Extract the tokens of a batch.
+
+        Args:
+            rgb: (B, 3, H, W) ImageNet-normalised. xyz: (B, 3, H, W) metres.
+            valid: (B, H, W) bool, True = the pixel holds a point.
+
+        Returns:
+            One Tokens a sample, on the device of the input.
+
+        Raises:
+            UserError: there are no statistics yet.
+        """
+        if not self._statistics:
+            raise UserError("the handcrafted extractor has no statistics: fit it on nominal samples first.")
+        found = []
+        for image, cloud, mask in zip(rgb, xyz, valid, strict=True):
+            groups = group_cloud(cloud, mask, N_GROUPS)
+            raw_rgb, raw_xyz = _describe(image, cloud, mask, groups)
+            tokens = self._standardise(raw_rgb, "rgb"), self._standardise(raw_xyz, "xyz")
+            found.append(make_tokens(*tokens, groups, image.shape[-1]))
+        return found
+
+    def _standardise(self, values: Tensor, kind: str) -> Tensor:
+        mean, deviation = (self._statistics[f"{kind}_{part}"].to(values.device) for part in ("mean", "deviation"))
+        return ((values - mean) / deviation).clamp(-CLIP, CLIP)
+
+
+def _describe(rgb: Tensor, xyz: Tensor, valid: Tensor, groups: PointGroups) -> tuple[Tensor, Tensor]:
+    """Descriptors of one sample before standardisation: (3136, 57) and (1024, 38) float32."""
+    return describe_colours(rgb), describe_shape(xyz, valid, groups.picks)
+
+
+def describe_colours(rgb: Tensor) -> Tensor:
+    """(3, S, S) normalised image → (56·56, 57) float32, cells row-major."""
+    red, green, blue = rgb
+    opponent = torch.stack([(red + green + blue) / 3, red - green, (red + green) / 2 - blue])  # (3, S, S)
+
+    def derive(image: Tensor, scale: float, rows: int, columns: int) -> Tensor:
+        """Gaussian derivative of these orders at the cell centres: (3, 56, 56)."""
+        size, device = rgb.shape[-1], rgb.device
+        down = gaussian_matrix(size, GRID_SIDE, scale, rows).to(device)
+        across = gaussian_matrix(size, GRID_SIDE, scale, columns).to(device)
+        return down @ image @ across.T
+
+    features = [derive(opponent, scale, 0, 0) for scale in MEAN_SCALES]
+    for scale in DEVIATION_SCALES:
+        mean = derive(opponent, scale, 0, 0)
+        features.append((derive(opponent.square(), scale, 0, 0) - mean.square()).clamp(min=0).sqrt())
+    for scale in GRADIENT_SCALES:
+        across, down = derive(opponent, scale, 0, 1), derive(opponent, scale, 1, 0)
+        features += [across, down, torch.hypot(across, down)]
+    features += [derive(opponent, scale, 0, 2) + derive(opponent, scale, 2, 0) for scale in MEAN_SCALES]
+    return torch.cat(features).flatten(1).T.contiguous()
+
+
+def describe_shape(xyz: Tensor, valid: Tensor, picks: Tensor) -> Tensor:
+    """Local shape around the centres of groups.
+
+    At each scale: distance from the local plane, spread along the normal, shares of the two smaller eigenvalues, share
+    of the window that is valid, direction of the normal. For each pair of scales: distance between the local means
+    along the coarser normal, and cosine between the normals. Moving the cloud does not change them.
+
+    Args:
+        xyz: (3, H, W) metres. valid: (H, W) bool. picks: (G,) which valid points, row-major, are the centres.
+
+    Returns:
+        (G, 38) float32, zeros for a cloud without points.
+    """
+    if not valid.any():
+        return xyz.new_zeros(len(picks), Handcrafted.xyz_width)
+    millimetres = (xyz - xyz[:, valid].mean(dim=1)[:, None, None]).double() * 1000 * valid  # (3, H, W)
+    centres = millimetres[:, valid].T[picks]  # (G, 3)
+    rows, columns = (places[picks] for places in valid.nonzero(as_tuple=True))
+    moments = {scale: _local_moments(millimetres, valid, rows, columns, scale) for scale in SHAPE_SCALES}
+    features, means, normals = [], {}, {}
+    for scale, (weight, mean, covariance) in moments.items():
+        eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
+        eigenvalues = eigenvalues.clamp(min=0)
+        spread = eigenvalues.sum(dim=1).clamp(min=1e-9)
+        normal = eigenvectors[:, :, 0]
+        normal = torch.where(normal[:, 2:] > 0, -normal, normal)  # towards the camera
+        features += [((centres - mean) * normal).sum(dim=1) / scale, eigenvalues[:, 0].sqrt() / scale]
+        features += [eigenvalues[:, 1] / spread, eigenvalues[:, 0] / spread, weight]
+        features += [normal[:, 0], normal[:, 1]] if scale in NORMAL_SCALES else []
+        means[scale], normals[scale] = mean, normal
+    for fine, coarse in combinations(SHAPE_SCALES, 2):
+        features.append(((means[fine] - means[coarse]) * normals[coarse]).sum(dim=1) / coarse)
+        features.append((normals[fine] * normals[coarse]).sum(dim=1))
+    return torch.stack(features, dim=1).float()
+
+
+def _local_moments(
+    points: Tensor, valid: Tensor, rows: Tensor, columns: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gaussian-weighted moments of the valid points in an image window.
+
+    Args:
+        points: (3, H, W) float64. valid: (H, W) bool. rows, columns: (G,) centres of the windows. scale: pixels.
+
+    Returns:
+        Weight of the valid pixels (G,) in [0, 1], mean (G, 3), covariance (G, 3, 3).
+    """
+    pairs = torch.stack([points[i] * points[j] for i in range(3) for j in range(i, 3)])  # (6, H, W)
+    height, width = valid.shape
+    down = gaussian_matrix(height, height, scale, 0, clamp=False).to(points)
+    across = gaussian_matrix(width, width, scale, 0, clamp=False).to(points)
+    smoothed = down @ torch.cat([valid[None].to(points), points, pairs]) @ across.T  # (10, H, W)
+    weight, *sums = smoothed[:, rows, columns]
+    first = torch.stack(sums[:3], dim=1) / weight.clamp(min=1e-6)[:, None]
+    second = torch.stack(sums[3:], dim=1) / weight.clamp(min=1e-6)[:, None]
+    matrix = second[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].unflatten(1, (3, 3))
+    return weight, first, matrix - first[:, :, None] * first[:, None, :]
+
+
+@lru_cache(maxsize=64)
+def gaussian_matrix(size: int, cells: int, scale: float, order: int, clamp: bool = True) -> Tensor:
+    """Gaussian derivative filter as a matrix from a line of pixels to the centres of equal cells.
+
+    Args:
+        size: pixels in the line. cells: of the output. scale: standard deviation in pixels.
+        order: of the derivative, times scale to that power: 0, 1 or 2.
+        clamp: repeat the border pixels outwards; otherwise what lies outside is zero.
+
+    Returns:
+        (cells, size) float32.
+    """
+    reach = math.ceil(4 * scale) + 1
+    centres = (torch.arange(cells, dtype=torch.float64) + 0.5) * size / cells - 0.5
+    distance = (torch.arange(-reach, size + reach, dtype=torch.float64) - centres[:, None]) / scale
+    gaussian = (-distance.square() / 2).exp()
+    gaussian /= gaussian.sum(dim=1, keepdim=True)
+    weights = [gaussian, distance * gaussian, (distance.square() - 1) * gaussian][order]
+    if order == 2:
+        weights = weights - weights.mean(dim=1, keepdim=True)  # nothing is left of a constant
+    inside = weights[:, reach : reach + size].clone()
+    if clamp:
+        inside[:, 0] += weights[:, :reach].sum(dim=1)
+        inside[:, -1] += weights[:, reach + size :].sum(dim=1)
+    return inside.float()

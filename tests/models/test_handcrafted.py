@@ -1,0 +1,158 @@
+"""The handcrafted descriptors: repeatable, invariant where they should be, and sensitive to planted defects."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from datasets.sample import Sample
+from models.extractors.handcrafted import CLIP, Handcrafted, describe_colours, describe_shape, gaussian_matrix
+from models.tokens import Tokens
+from utils.errors import UserError
+
+SIZE = 224
+
+
+def sample(seed: int = 0, dent: float = 0.0) -> Sample:
+    """A painted dome; `dent` metres are taken from its height around pixel (100, 130)."""
+    generator = torch.Generator().manual_seed(seed)
+    v, u = torch.meshgrid(torch.arange(SIZE).float(), torch.arange(SIZE).float(), indexing="ij")
+    u0, v0 = 110 + torch.rand(2, generator=generator) * 6
+    radius = (u - u0).square() + (v - v0).square()
+    valid = radius < 75**2
+    ribs = torch.sin((u - u0) / 5)
+    z = 0.6 - 0.02 * (1 - radius / 75**2) - 0.001 * ribs + 2e-5 * torch.randn(SIZE, SIZE, generator=generator)
+    z = z + dent * torch.exp(-((u - 130).square() + (v - 100).square()) / (2 * 5**2))
+    xyz = torch.stack([(u - 112) * z / 1400, (v - 112) * z / 1400, z]) * valid
+    rgb = torch.stack([ribs, 0.5 * ribs, v / 300 - 0.3]) * valid + 0.02 * torch.randn(
+        3, SIZE, SIZE, generator=generator
+    )
+    return Sample(rgb, xyz, valid, torch.zeros_like(valid))
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Handcrafted:
+    """Fitted on three domes."""
+    extractor = Handcrafted()
+    extractor.fit(sample(seed) for seed in range(3))
+    return extractor
+
+
+def extract(extractor: Handcrafted, *samples: Sample) -> list[Tokens]:
+    rgb, xyz, valid = (torch.stack([getattr(s, name) for s in samples]) for name in ("rgb", "xyz", "valid"))
+    return extractor.extract(rgb, xyz, valid)
+
+
+def test_widths_and_standardisation(fitted: Handcrafted) -> None:
+    (tokens,) = extract(fitted, sample(1))
+    assert tokens.rgb.shape == (56 * 56, 57) == (56 * 56, fitted.rgb_width)
+    assert tokens.xyz.shape == (1024, 38) == (1024, fitted.xyz_width)
+    for features in (tokens.rgb_lift.multiply(tokens.rgb), tokens.xyz_lift.multiply(tokens.xyz)):
+        assert float(features.abs().max()) <= CLIP + 1e-4
+        assert float(features.mean(dim=0).abs().max()) < 0.3
+        assert 0.5 < float(features.std(dim=0).mean()) < 1.1
+
+
+def test_second_pass_is_bit_equal_and_a_batch_is_its_samples(fitted: Handcrafted) -> None:
+    batch, again = extract(fitted, sample(1), sample(2)), extract(fitted, sample(1), sample(2))
+    for i in range(2):
+        (single,) = extract(fitted, sample(i + 1))
+        for other in (again[i], single):
+            assert torch.equal(batch[i].rgb, other.rgb)
+            assert torch.equal(batch[i].xyz, other.xyz)
+            assert torch.equal(batch[i].foreground, other.foreground)
+
+
+def test_state_makes_the_same_tokens(fitted: Handcrafted) -> None:
+    again = Handcrafted.from_state(fitted.state_dict())
+    assert again.fingerprint() == fitted.fingerprint()
+    assert torch.equal(extract(again, sample(1))[0].xyz, extract(fitted, sample(1))[0].xyz)
+
+
+def test_fingerprint_follows_the_statistics(fitted: Handcrafted) -> None:
+    other = Handcrafted()
+    other.fit([sample(7)])
+    assert other.fingerprint() != fitted.fingerprint()
+
+
+def test_needs_statistics() -> None:
+    with pytest.raises(UserError, match="fit it on nominal samples"):
+        extract(Handcrafted(), sample())
+    with pytest.raises(UserError, match="Train again"):
+        Handcrafted.from_state({"rgb_mean": torch.zeros(3)})
+
+
+def test_shape_does_not_depend_on_where_the_cloud_is() -> None:
+    item, picks = sample(), torch.arange(0, 15000, 50)
+    moved = (item.xyz + torch.tensor([0.02, -0.01, 0.1]).view(3, 1, 1)) * item.valid
+    expected = describe_shape(item.xyz, item.valid, picks)
+    torch.testing.assert_close(describe_shape(moved, item.valid, picks), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_colours_of_a_constant_image_have_no_derivatives() -> None:
+    features = describe_colours(torch.ones(3, SIZE, SIZE) * torch.tensor([0.5, -0.2, 0.1]).view(3, 1, 1))
+    expected = torch.zeros(57)
+    expected[:12] = torch.tensor([0.4 / 3, 0.7, 0.05]).repeat(4)
+    torch.testing.assert_close(features, expected.expand(56 * 56, 57), rtol=0, atol=2e-3)
+
+
+def test_derivatives_of_a_parabola() -> None:
+    line = torch.arange(SIZE).float()
+    centre = (torch.arange(56) + 0.5) * 4 - 0.5
+    middle = slice(8, 48)
+    for scale in (1.5, 3.0):
+        mean, slope, curvature = (gaussian_matrix(SIZE, 56, scale, order) @ line.square() for order in range(3))
+        torch.testing.assert_close(mean[middle], (centre.square() + scale**2)[middle], rtol=1e-4, atol=0)
+        torch.testing.assert_close(slope[middle], (2 * centre * scale)[middle], rtol=1e-3, atol=0)
+        torch.testing.assert_close(curvature[middle], torch.full((40,), 2 * scale**2), rtol=0.02, atol=0)
+
+
+def token_change(kind: str, found: Tokens, good: Tokens) -> tuple[float, float]:
+    """Mean absolute change of the features near (100, 130) and more than 60 pixels away."""
+    changes = [getattr(t, f"{kind}_lift").multiply(getattr(t, kind)) for t in (found, good)]
+    change = (changes[0] - changes[1]).abs().mean(dim=1)
+    rows, columns = good.foreground // SIZE, good.foreground % SIZE
+    distance = torch.hypot(rows - 100.0, columns - 130.0)
+    return float(change[distance < 6].mean()), float(change[distance > 60].mean())
+
+
+@pytest.mark.parametrize("dent", [0.002, -0.002])
+def test_dent_and_bump_change_geometry_near_by_only(fitted: Handcrafted, dent: float) -> None:
+    (good,), (found,) = extract(fitted, sample(4)), extract(fitted, sample(4, dent))
+    near, far = token_change("xyz", found, good)
+    assert near > 0.3
+    assert far < 0.1 * near
+    assert torch.equal(found.rgb, good.rgb)
+
+
+def test_dent_and_bump_have_opposite_signs(fitted: Handcrafted) -> None:
+    pixel = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    pixel[100, 130] = True
+    flat, dent, bump = (
+        describe_shape(s.xyz, s.valid, pixel[s.valid].nonzero().flatten())[0]
+        for s in (sample(4, d) for d in (0, 0.002, -0.002))
+    )
+    assert float(dent[7] - flat[7]) * float(bump[7] - flat[7]) < 0  # distance from the local plane, scale 3
+
+
+def test_stain_changes_colour_near_by_only(fitted: Handcrafted) -> None:
+    item = sample(4)
+    rgb: Tensor = item.rgb.clone()
+    rgb[0, 94:106, 124:136] -= 1.5
+    (good,), (found,) = extract(fitted, item), extract(fitted, replace(item, rgb=rgb))
+    near, far = token_change("rgb", found, good)
+    assert near > 0.3
+    assert far < 0.1 * near
+    assert torch.equal(found.xyz, good.xyz)
+
+
+@pytest.mark.parametrize("n_points", [0, 1, 4])
+def test_clouds_of_few_points_give_finite_tokens(fitted: Handcrafted, n_points: int) -> None:
+    item = sample()
+    valid = torch.zeros_like(item.valid)
+    valid[110, 100 : 100 + n_points] = True
+    (tokens,) = extract(fitted, replace(item, xyz=item.xyz * valid, valid=valid))
+    assert torch.isfinite(tokens.xyz).all()
+    assert torch.isfinite(tokens.rgb).all()
+    assert (len(tokens.foreground) > 0) == (n_points > 0)
