@@ -18,7 +18,7 @@ from datasets.scenes import defect_mask, entropy
 CANDY_CLASSES = {
     "biscuit": "LicoriceSandwich",
     "cap": "PeppermintCandy",
-    "cookie": "ChocolateCookie",
+    "chip_cookie": "ChocolateCookie",
     "gear": "Confetto",
     "loaf": "Marshmallow",
 }

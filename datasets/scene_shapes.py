@@ -141,7 +141,7 @@ def biscuit(x: Array, y: Array, pitch: float, rng: np.random.Generator) -> Shape
     )
 
 
-def cookie(x: Array, y: Array, pitch: float, rng: np.random.Generator) -> Shape:
+def chip_cookie(x: Array, y: Array, pitch: float, rng: np.random.Generator) -> Shape:
     """Round cookie; every bump is a dark chip, and the dough is paler where it has risen."""
     radius = rng.uniform(0.036, 0.042)
     centre_distance = np.hypot(x, y)
@@ -256,7 +256,7 @@ def gear(x: Array, y: Array, pitch: float, rng: np.random.Generator) -> Shape:
 OBJECT_CLASSES: dict[str, ObjectClass] = {
     "biscuit": ObjectClass(biscuit, radius=0.049),
     "cap": ObjectClass(cap, radius=0.045),
-    "cookie": ObjectClass(cookie, radius=0.046),
+    "chip_cookie": ObjectClass(chip_cookie, radius=0.046),
     "gear": ObjectClass(gear, radius=0.046),
     "loaf": ObjectClass(loaf, radius=0.050, play=0.010, aspect=(0.75, 1.0), max_turn=np.radians(20)),
 }

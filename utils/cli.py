@@ -1,6 +1,7 @@
 """What the command lines share: error handling, and the options that several of them have."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,10 @@ from utils.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+"""Threads of the numerical libraries sleep while they wait; spinning, they slow training down up to fiftyfold as soon as
+another program wants a core. Read when torch is loaded, so this module is imported before it."""
 
 
 def run(main: Callable[[], int]) -> int:

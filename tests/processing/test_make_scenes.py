@@ -53,7 +53,7 @@ def candies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("scenes") / "candies"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("datasets.scene_writer.DEFECTS", {name: DEFECTS[name] for name in ("cut", "hole")})
-        write_eyecandies(root, ["cookie"], Counts(1, 1, 1), seed=4)
+        write_eyecandies(root, ["chip_cookie"], Counts(1, 1, 1), seed=4)
     return root
 
 
@@ -147,7 +147,7 @@ def test_eyecandies_tree(candies: Path) -> None:
 
 def test_eyecandies_depth_decodes_to_the_rendered_depth(candies: Path) -> None:
     data = candies / "ChocolateCookie" / "train" / "data"
-    candy = render_candy("cookie", None, scene_seed(4, "eyecandies/cookie/train/0"))
+    candy = render_candy("chip_cookie", None, scene_seed(4, "eyecandies/chip_cookie/train/0"))
     stored = image(data / "000_depth.png")
     assert stored.shape == (512, 512)
     assert (stored.min(), stored.max()) == (0, 65535)
