@@ -5,23 +5,21 @@ Writes a new folder beside it, by default DATASET_PATH_preprocessed. After a sto
 
 import argparse
 import sys
-from contextlib import closing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
-from tqdm import tqdm
 
 from datasets.mvtec3d import missing_samples
 from datasets.readers import read_xyz
 from datasets.records import SPLITS, class_names, scan
+from processing.bulk import process, summary
 from processing.clean_files import Job, clean, copy_extras, is_cleaned
 from processing.manifest import Preprocessing, check_folders, write_manifest
 from utils.cli import run
 from utils.errors import UserError
 from utils.files import remove_leftovers
-from utils.parallel import available_cores, run_parallel
+from utils.parallel import available_cores
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -59,20 +57,9 @@ def main(argv: list[str] | None = None) -> int:
         remove_leftovers(target)
         write_manifest(target, done, False, shares)
     copy_extras(source, target)
-    try:
-        with closing(run_parallel(clean, pending, args.workers)) as finished:
-            for outcome in tqdm(finished, total=len(pending), desc="preprocessing", unit="sample", disable=not pending):
-                if outcome.share is not None:
-                    shares[outcome.name] = outcome.share
-                if outcome.problem is not None:
-                    problems.append(outcome.problem)
-    except OSError as error:
-        raise UserError(
-            f"{target}: cannot write ({error}). Free space or fix the permissions; what is finished is kept: run the "
-            "same command again."
-        ) from error
+    process(clean, pending, args.workers, target, shares, problems)
     write_manifest(target, done, not problems, shares)
-    report(target, shares, len(pending), problems)
+    print(summary(target, shares, len(pending), problems))
     return 0
 
 
@@ -110,20 +97,6 @@ def check_raw(pending: list[Job]) -> None:
             f"{next(iter(probes.values()))}: at most half of the frame border is valid, so the background plane is "
             "missing: already preprocessed (use it as it is), or no raw scan. A second plane would cut into the object."
         )
-
-
-def report(target: Path, shares: dict[str, float], processed: int, problems: list[str]) -> None:
-    """Print the result and the next command. Raises UserError if anything could not be preprocessed."""
-    if problems:
-        listed = "\n  ".join(problems[:20] + ["…"] * (len(problems) > 20))
-        raise UserError(
-            f"{len(problems)} samples could not be preprocessed, {len(shares)} are finished in {target}:\n  {listed}\n"
-            "Repair or remove them and run the same command again."
-        )
-    lowest = min(shares, key=shares.__getitem__)
-    print(f"{target}: {processed} samples preprocessed, {len(shares) - processed} were finished before.")
-    print(f"Valid points: {np.median(list(shares.values())):.1%} (median); fewest {shares[lowest]:.1%} in {lowest}.")
-    print(f"Next: python cfm_training.py --dataset_path {target} --class_name {min(shares).split('/')[0]}")
 
 
 if __name__ == "__main__":

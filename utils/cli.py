@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import torch
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-"""Threads of the numerical libraries sleep while they wait; spinning, they slow training down up to fiftyfold as soon as
-another program wants a core. Read when torch is loaded, so this module is imported before it."""
+"""Threads that wait sleep; spinning, they slow training down up to fiftyfold as soon as another program wants a core.
+The variable is read when torch is loaded, so command lines import this module before it."""
 
 
 def run(main: Callable[[], int]) -> int:

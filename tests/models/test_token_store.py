@@ -61,6 +61,7 @@ def assert_same(found: Tokens, expected: Tokens) -> None:
 
 def test_file_round_trip_is_exact(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
     save_tokens(tmp_path / "x.safetensors", make_random_tokens(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
     assert_same(load_tokens(tmp_path / "x.safetensors"), make_random_tokens(1))
 
 

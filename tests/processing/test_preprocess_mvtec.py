@@ -66,7 +66,7 @@ def test_family_b_changes_only_the_clouds(
     np.testing.assert_array_equal(cloud[15:105][kept[15:105]], xyz[kept[15:105]])
     assert not cloud[~kept].any()
     output = capsys.readouterr().out
-    assert "8 samples preprocessed" in output
+    assert "8 samples processed" in output
     assert f"python cfm_training.py --dataset_path {target} --class_name part" in output
 
 
@@ -178,7 +178,7 @@ def test_stopped_run_resumes_to_the_same_bytes(
     monkeypatch.setattr(preprocess_mvtec, "clean", clean)
     capsys.readouterr()
     assert preprocess(raw, *options) == 0
-    assert "4 samples preprocessed, 4 were finished before" in capsys.readouterr().out
+    assert "4 samples processed, 4 were finished before" in capsys.readouterr().out
     assert tree(target) == tree(raw.with_name("reference"))
 
 
@@ -249,7 +249,7 @@ def test_bad_files_are_listed_and_the_rest_is_done(raw: Path) -> None:
     truncated.write_bytes(content[:1000])
     tifffile.imwrite(nan, np.where(xyz == 0, np.nan, xyz).astype(np.float32), photometric="rgb")
     (raw / "part/test/hole/gt/001.png").unlink()
-    with pytest.raises(UserError, match=r"3 samples could not be preprocessed, 5 are finished") as error:
+    with pytest.raises(UserError, match=r"3 samples could not be processed, 5 are finished") as error:
         preprocess(raw)
     for path, message in broken_files(raw):
         assert str(path) in str(error.value)
