@@ -77,6 +77,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     extractor = build_extractor(args.extractor or "dino_pointmae", device, options)
     extractor.fit(sample for _, sample in load(records, "fitting"))
+    data = {"manifest": data_manifest(args.dataset_path, args.class_name), "shots": args.shots}
+    run = (args.mapper, precision, args.epochs_no, args.batch_size, args.seed)
+    config = training.CFMConfig(extractor.fingerprint(), data, *run)
+    if args.resume and training.is_finished(name, config):
+        print(f"{args.class_name}: this run is finished, see {name.path(training.PART, '.json')}")
+        return 0
+
     tokens: Sequence[Tokens]
     if args.token_cache:
         digests = {record: f"{sha256_file(record.rgb)} {sha256_file(record.xyz)}" for record in records}
@@ -85,14 +92,11 @@ def main(argv: list[str] | None = None) -> int:
         samples = (sample for _, sample in load(records))
         tokens = list(extract_tokens(samples, extractor, args.batch_size, device))
     extracted = time.perf_counter()
-
-    data = {"manifest": data_manifest(args.dataset_path, args.class_name), "shots": args.shots, "images": len(tokens)}
-    run = (args.mapper, precision, args.epochs_no, args.batch_size, args.seed)
-    config = training.CFMConfig(extractor.fingerprint(), data, *run)
     log = wandb_logger(args.wandb_mode, f"CFM {args.class_name}", config)
     detector = training.train(tokens, config, name, device, args.resume, log)
     seconds = {"extraction": extracted - started, "training": time.perf_counter() - extracted}
-    training.save(name, detector, extractor.state_dict(), config, {**provenance(), "seconds": seconds})
+    record = {"images": len(tokens), "seconds": seconds, **provenance()}
+    training.save(name, detector, extractor.state_dict(), config, record)
     entries = read_json_lines(name.path(training.PART, ".jsonl"))
     save_loss_plot(name.path(training.PART, ".png"), entries, f"CFM, {args.class_name}")
     cli.report_skipped(skipped)

@@ -135,7 +135,7 @@ def test_bad_sample_stops_or_is_skipped(scenes: Path, tmp_path: Path, capsys: py
     assert cfm_training.main([*options, "--skip_bad"]) == 0
     assert capsys.readouterr().err.count("003.tiff: cannot be read") == 1
     settings = json.loads((tmp_path / "checkpoints/biscuit/CFM_biscuit_1ep_4bs.json").read_text())
-    assert settings["config"]["data"]["images"] == 4
+    assert settings["images"] == 4
 
 
 def test_user_errors_have_status_2_and_no_traceback(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -95,6 +95,16 @@ def train(
     return detector.eval()
 
 
+def is_finished(name: CheckpointName, config: CFMConfig) -> bool:
+    """Whether the run's checkpoint is there and was made with this configuration.
+
+    Raises:
+        UserError: the checkpoint is damaged.
+    """
+    settings = load_settings(name, PART)
+    return settings is not None and json.dumps(settings["config"], sort_keys=True) == _canonical(config)
+
+
 def save(
     name: CheckpointName,
     detector: CrossmodalDetector,

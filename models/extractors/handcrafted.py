@@ -59,9 +59,7 @@ class Handcrafted:
         expected = {f"{kind}_{part}": (width,) for kind, width in widths.items() for part in ("mean", "deviation")}
         found = {name: tuple(value.shape) for name, value in state.items()}
         if found != expected:
-            raise UserError(
-                f"statistics of `handcrafted`: expected {expected}, found {found}. Train again."
-            )
+            raise UserError(f"statistics of `handcrafted`: expected {expected}, found {found}. Train again.")
         extractor._statistics = dict(state)
         return extractor
 

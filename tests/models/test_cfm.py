@@ -131,6 +131,14 @@ def test_resumed_run_ends_like_an_uninterrupted_one(make_random_tokens: MakeToke
     assert not (tmp_path / "stopped/thing/CFM_resume_thing_6ep_2bs.pth").exists()
 
 
+def test_finished_run_is_recognised(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
+    name = CheckpointName(tmp_path, "thing", CONFIG.epochs, CONFIG.batch_size)
+    assert not training.is_finished(name, CONFIG)
+    run([make_random_tokens(0)], tmp_path)
+    assert training.is_finished(name, CONFIG)
+    assert not training.is_finished(name, replace(CONFIG, seed=9))
+
+
 def test_resuming_with_other_options_is_refused(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
     tokens = [make_random_tokens(0)]
 
