@@ -13,5 +13,5 @@ for class_name in $classes; do
     --quantitative_folder "$RESULTS/quantitatives_mvtec" --qualitative_folder "$RESULTS/qualitatives_mvtec" \
     --produce_qualitatives "$@"
 done
-"$VENV_PYTHON" processing/aggregate_results.py --quantitative_folder "$RESULTS/quantitatives_mvtec" --dataset mvtec3d \
+"$VENV_PYTHON" processing/aggregate_results.py --quantitative_folder "$RESULTS/quantitatives_mvtec" \
   --output "$RESULTS/quantitatives_mvtec/table.md"

@@ -13,5 +13,5 @@ for class_name in $classes; do
     --quantitative_folder "$RESULTS/quantitatives_eyecandies" --qualitative_folder "$RESULTS/qualitatives_eyecandies" \
     --produce_qualitatives "$@"
 done
-"$VENV_PYTHON" processing/aggregate_results.py --quantitative_folder "$RESULTS/quantitatives_eyecandies" --dataset eyecandies \
+"$VENV_PYTHON" processing/aggregate_results.py --quantitative_folder "$RESULTS/quantitatives_eyecandies" \
   --output "$RESULTS/quantitatives_eyecandies/table.md"
