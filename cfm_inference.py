@@ -9,6 +9,7 @@ from utils import cli
 from utils.errors import UserError
 
 if TYPE_CHECKING:
+    from models.cfm.detector import CrossmodalDetector
     from models.extractors import ExtractorOptions
 
 
@@ -75,7 +76,7 @@ def check_same_extractor(found: dict[str, Any], settings: dict[str, Any] | None)
 
 
 def result_config(
-    args: argparse.Namespace, extractor: dict[str, Any], settings: dict[str, Any] | None
+    detector: "CrossmodalDetector", aggregation: str, extractor: dict[str, Any], settings: dict[str, Any] | None
 ) -> dict[str, Any]:
     """What the result file says of how it was made."""
     training = settings["config"] if settings else {}
@@ -84,9 +85,9 @@ def result_config(
         "extractor": extractor["extractor"],
         "extractor_mode": extractor.get("mode"),
         "keep_blocks": extractor.get("keep_blocks"),
-        "precision": extractor.get("precision", args.precision),
-        "aggregation": args.aggregation,
-        "mapper": training.get("mapper"),
+        "precision": detector.precision,
+        "aggregation": aggregation,
+        "mapper": detector.variant,
         "shots": training.get("data", {}).get("shots"),
         "seed": training.get("seed"),
         "extractor_fingerprint": extractor,
@@ -131,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
                 run.add(record.defect, record.stem, image, depth, gt, anomaly_map, seconds)
             progress.update(len(batch))
 
-    config = result_config(args, extractor.fingerprint(), settings)
+    config = result_config(detector, args.aggregation, extractor.fingerprint(), settings)
     key = (args.class_name, args.epochs_no, args.batch_size)
     timing = {**run.timing(), "device": device.type, "machine": machine()}
     metrics = evaluate(run.predictions)
