@@ -12,7 +12,8 @@ rm -rf "$OUT"
 
 "$VENV_PYTHON" processing/make_scenes.py "$OUT/scenes" --train 30 --validation 4 --test 6 --seed 0
 "$VENV_PYTHON" processing/preprocess_mvtec.py "$OUT/scenes" --target_dir "$OUT/scenes_preprocessed"
-for class_name in $(classes_of "$OUT/scenes_preprocessed"); do
+classes=$(classes_of "$OUT/scenes_preprocessed")
+for class_name in $classes; do
   "$VENV_PYTHON" cfm_training.py --dataset_path "$OUT/scenes_preprocessed" --class_name "$class_name" \
     --extractor handcrafted --checkpoint_savepath "$OUT/checkpoints" --epochs_no "$DEMO_EPOCHS"
   "$VENV_PYTHON" cfm_inference.py --dataset_path "$OUT/scenes_preprocessed" --class_name "$class_name" \

@@ -46,33 +46,25 @@ def resolve_options(args: argparse.Namespace, settings: dict[str, Any] | None) -
     given = {"extractor": args.extractor, "mode": args.extractor_mode, "keep_blocks": args.keep_blocks}
     given = {name: value for name, value in given.items() if value is not None}
     if settings is None:
+        if args.extractor == "handcrafted":
+            raise UserError(
+                "--extractor handcrafted: its checkpoints need the JSON and CFM_extractor_….pth beside them. Restore "
+                "them or train again."
+            )
         chosen = {"extractor": "dino_pointmae", "mode": "batchnorm", "keep_blocks": 12, **given}
         print(f"no settings beside the checkpoint, taken as one of the original authors': {chosen}")
     else:
         chosen = settings["config"]["extractor"]
         for name, value in given.items():
-            if value != chosen.get(name, value):
+            if value != chosen.get(name):
+                option = "--extractor_mode" if name == "mode" else f"--{name}"
                 raise UserError(
-                    f"{name} {value}: the checkpoint was trained with {chosen[name]}. Leave the option out."
+                    f"{option} {value}: the checkpoint was trained with {chosen.get(name, 'no such setting')} "
+                    f"({chosen['extractor']}). Leave the option out."
                 )
     precision = args.precision or (settings["config"]["precision"] if settings else "fp32")
     modes = chosen.get("mode", "eval"), chosen.get("keep_blocks", 12)
     return chosen["extractor"], ExtractorOptions(*modes, precision, args.rgb_weights, args.xyz_weights)
-
-
-def check_same_extractor(found: dict[str, Any], settings: dict[str, Any] | None) -> None:
-    """Refuse other weights or statistics than the checkpoint was trained with; the precision may differ.
-
-    Raises:
-        UserError: a hash differs.
-    """
-    stored = settings["config"]["extractor"] if settings else {}
-    for name in sorted(stored.keys() - {"precision"}):
-        if stored[name] != found.get(name):
-            raise UserError(
-                f"extractor's {name}: the checkpoint was trained with {stored[name]}, found {found.get(name)}. "
-                "Use the same weight files (--rgb_weights, --xyz_weights) or train again."
-            )
 
 
 def result_config(
@@ -115,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     detector, settings, extractor_state = training.load(name, args.precision)
     extractor_name, options = resolve_options(args, settings)
     extractor = build_extractor(extractor_name, device, options, extractor_state)
-    check_same_extractor(extractor.fingerprint(), settings)
+    training.check_extractor(extractor, detector, settings)
     detector.to(device)
 
     skipped: list[str] | None = [] if args.skip_bad else None

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from utils import cli
+from utils.errors import UserError
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -56,10 +57,10 @@ def main(argv: list[str] | None = None) -> int:
     from datasets.sample import Sample, iter_samples
     from models.cfm import training
     from models.extractors import ExtractorOptions, build_extractor
-    from models.token_store import cache_tokens, extract_tokens
+    from models.token_store import CPU, cache_tokens, extract_tokens
     from models.tokens import Tokens
     from utils.checkpoint import CheckpointName
-    from utils.files import sha256_file
+    from utils.files import sha256_file, sha256_text
     from utils.run_record import data_manifest, provenance, read_json_lines, wandb_logger
     from utils.visualization import save_loss_plot
 
@@ -77,25 +78,29 @@ def main(argv: list[str] | None = None) -> int:
     )
     extractor = build_extractor(args.extractor or "dino_pointmae", device, options)
     extractor.fit(sample for _, sample in load(records, "fitting"))
-    data = {"manifest": data_manifest(args.dataset_path, args.class_name), "shots": args.shots}
+    digests = {record: f"{sha256_file(record.rgb)} {sha256_file(record.xyz)}" for record in records}
+    data = {"sha256": sha256_text(" ".join(digests.values())), "shots": args.shots}
     run = (args.mapper, precision, args.epochs_no, args.batch_size, args.seed)
     config = training.CFMConfig(extractor.fingerprint(), data, *run)
     if args.resume and training.is_finished(name, config):
         print(f"{args.class_name}: this run is finished, see {name.path(training.PART, '.json')}")
+        cli.report_skipped(skipped)
         return 0
 
+    log = wandb_logger(args.wandb_mode, f"CFM {args.class_name}", config)
     tokens: Sequence[Tokens]
     if args.token_cache:
-        digests = {record: f"{sha256_file(record.rgb)} {sha256_file(record.xyz)}" for record in records}
         tokens = cache_tokens(digests, load, extractor, args.batch_size, device, args.token_cache)
     else:
         samples = (sample for _, sample in load(records))
-        tokens = list(extract_tokens(samples, extractor, args.batch_size, device))
+        tokens = [t.to(CPU) for t in extract_tokens(samples, extractor, args.batch_size, device)]
+    if not tokens:
+        raise UserError(f"none of the {len(records)} samples can be used. The first: {(skipped or ['?'])[0]}")
     extracted = time.perf_counter()
-    log = wandb_logger(args.wandb_mode, f"CFM {args.class_name}", config)
     detector = training.train(tokens, config, name, device, args.resume, log)
     seconds = {"extraction": extracted - started, "training": time.perf_counter() - extracted}
-    record = {"images": len(tokens), "seconds": seconds, **provenance()}
+    manifest = data_manifest(args.dataset_path, args.class_name)
+    record = {"images": len(tokens), "data_manifest": manifest, "seconds": seconds, **provenance()}
     training.save(name, detector, extractor.state_dict(), config, record)
     entries = read_json_lines(name.path(training.PART, ".jsonl"))
     save_loss_plot(name.path(training.PART, ".png"), entries, f"CFM, {args.class_name}")

@@ -16,6 +16,7 @@ from models.cfm.detector import LEARNING_RATE, CrossmodalDetector
 from models.extractors.dino import DinoEncoder
 from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings
 from models.extractors.point_mae import PointMAEEncoder
+from models.token_store import CPU, extract_batch
 from models.tokens import Tokens
 
 Work = Callable[[], object]
@@ -58,8 +59,7 @@ def extractor(precision: str) -> DinoPointMAE:
 
 def extract(precision: str, samples: list[Sample]) -> list[Tokens]:
     """Tokens of a batch of samples."""
-    rgb, xyz, valid = (torch.stack([getattr(s, name) for s in samples]) for name in ("rgb", "xyz", "valid"))
-    return extractor(precision).extract(rgb, xyz, valid)
+    return extract_batch(samples, extractor(precision), CPU)
 
 
 def extraction(precision: str) -> Work:

@@ -74,6 +74,8 @@ def main(argv: list[str] | None = None) -> int:
     for figures in found.values():
         figures["ratio"] = round(found["plain"]["seconds"] / figures["seconds"], 2)
     print(f"{args.what}: seconds an image, from the sample in memory; reading and resizing excluded")
+    if args.what == "training":
+        print("plain extracts in every epoch, as the original scripts do; the others have tokens from before")
     print("| case | seconds | plain / case | peak GiB |\n|---|---:|---:|---:|")
     for name, figures in found.items():
         print(f"| {name} | {figures['seconds']:.3f} | {figures['ratio']:.1f} | {figures['peak_gib']:.2f} |")

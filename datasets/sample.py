@@ -147,9 +147,8 @@ def iter_samples(
         size: side of the grid in pixels.
 
     Raises:
-        UserError: see `load_sample`; and, with `skipped`, when not a single sample of `records` could be loaded.
+        UserError: see `load_sample`.
     """
-    count, first_problem = 0, ""
     pending: deque[tuple[Record, Future[Sample]]] = deque()
     waiting = iter(records)
     pool = ThreadPoolExecutor(workers)
@@ -166,14 +165,10 @@ def iter_samples(
                 if skipped is None:
                     raise UserError(f"{error} (--skip_bad continues without bad samples)") from error
                 skipped.append(str(error))
-                first_problem = first_problem or str(error)
                 continue
-            count += 1
             yield loaded, sample
     finally:
         pool.shutdown(cancel_futures=True)
-    if first_problem and not count:
-        raise UserError(f"none of the {len(records)} samples could be loaded. The first: {first_problem}")
 
 
 def _check_sizes(record: Record, rgb: tuple[int, ...], xyz: tuple[int, ...]) -> None:

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-AGGREGATIONS = ("product", "sum", "max", "2d", "3d")
-
 
 @dataclass(frozen=True)
 class AnomalyMap:
@@ -52,7 +50,8 @@ def make_anomaly_map(psi_2d: Tensor, psi_3d: Tensor, aggregation: str) -> Anomal
     """Aggregate and smooth the discrepancies of one sample.
 
     Args:
-        psi_2d, psi_3d: (H, W) float32, 0 on the background. aggregation: one of AGGREGATIONS.
+        psi_2d, psi_3d: (H, W) float32, 0 on the background. aggregation: `product`, `sum`, `max`,
+            `2d` or `3d`.
     """
     combined = {
         "product": lambda: psi_2d * psi_3d,

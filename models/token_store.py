@@ -1,6 +1,5 @@
 """Tokens of a set of samples, extracted once: kept in memory, or on disk from run to run."""
 
-import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,9 @@ from torch import Tensor
 from models.lifting import LiftingOperator
 from models.tokens import Tokens
 from utils.errors import UserError
-from utils.files import atomic_path
+from utils.files import atomic_path, sha256_text
+
+CPU = torch.device("cpu")
 
 FORMAT = 1
 """Part of every key: to be raised when the meaning of stored tokens changes."""
@@ -99,7 +100,7 @@ def cache_tokens(
     """
     settings = json.dumps([FORMAT, extractor.fingerprint()], sort_keys=True)
     paths = {
-        record: Path(folder) / f"{hashlib.sha256(f'{settings} {digest}'.encode()).hexdigest()}.safetensors"
+        record: Path(folder) / f"{sha256_text(f'{settings} {digest}')}.safetensors"
         for record, digest in digests.items()
     }
     missing = [record for record, path in paths.items() if not path.exists()]

@@ -99,6 +99,7 @@ def test_planted_defects_are_localised(evaluated: Path, scenes: Path) -> None:
 @pytest.mark.slow
 def test_token_cache_gives_the_same_checkpoint(scenes: Path, trained: Path, tmp_path: Path) -> None:
     options = arguments(dataset_path=scenes, class_name="biscuit", extractor="handcrafted", epochs_no=EPOCHS)
+    times: list[dict[str, int]] = []
     for part in ("first", "second"):
         cached = arguments(checkpoint_savepath=tmp_path / part, token_cache=tmp_path / "cache")
         assert cfm_training.main([*options, *cached]) == 0
@@ -106,7 +107,9 @@ def test_token_cache_gives_the_same_checkpoint(scenes: Path, trained: Path, tmp_
         expected = torch.load(trained / name, weights_only=True)
         found = torch.load(tmp_path / part / name, weights_only=True)
         assert all(torch.equal(expected[key], found[key]) for key in expected)
-    assert len(list((tmp_path / "cache").iterdir())) == 10
+        times.append({path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()})
+    assert len(times[0]) == 10
+    assert times[0] == times[1]
 
 
 @pytest.mark.slow
@@ -114,6 +117,32 @@ def test_options_that_contradict_the_checkpoint_are_refused(scenes: Path, traine
     options = arguments(dataset_path=scenes, class_name="biscuit", epochs_no=EPOCHS, checkpoint_folder=trained)
     with pytest.raises(UserError, match="trained with handcrafted"):
         cfm_inference.main([*options, "--extractor", "dino_pointmae"])
+    with pytest.raises(UserError, match="--keep_blocks 4: the checkpoint was trained with no such setting"):
+        cfm_inference.main([*options, "--keep_blocks", "4"])
+
+
+@pytest.mark.slow
+def test_resume_leaves_a_finished_run_and_sees_changed_files(scenes: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(scenes / "biscuit/train", data / "biscuit/train")
+    options = arguments(dataset_path=data, class_name="biscuit", extractor="handcrafted", epochs_no=1, shots=3)
+    options += arguments(checkpoint_savepath=tmp_path / "checkpoints", resume=True)
+    weights = tmp_path / "checkpoints/biscuit/CFM_2Dto3D_biscuit_1ep_4bs.pth"
+    states = []
+    for changed in (None, "test only", "train"):
+        if changed == "test only":
+            shutil.copytree(scenes / "biscuit/test", data / "biscuit/test")
+        if changed == "train":
+            path = data / "biscuit/train/good/xyz/001.tiff"
+            size = path.stat().st_size
+            xyz = tifffile.imread(path)
+            xyz[140:160, 140:160] *= 0.999
+            path.write_bytes(path.read_bytes()[: -xyz.nbytes] + xyz.tobytes())
+            assert path.stat().st_size == size
+        assert cfm_training.main(options) == 0
+        states.append((weights.stat().st_mtime_ns, torch.load(weights, weights_only=True)["input.weight"]))
+    assert states[0][0] == states[1][0]
+    assert not torch.equal(states[1][1], states[2][1])
 
 
 def test_raw_data_is_refused_with_the_command_to_run(scenes: Path, tmp_path: Path) -> None:
@@ -136,6 +165,9 @@ def test_bad_sample_stops_or_is_skipped(scenes: Path, tmp_path: Path, capsys: py
     assert capsys.readouterr().err.count("003.tiff: cannot be read") == 1
     settings = json.loads((tmp_path / "checkpoints/biscuit/CFM_biscuit_1ep_4bs.json").read_text())
     assert settings["images"] == 4
+    for _ in range(2):
+        assert cfm_training.main([*options, "--skip_bad", "--token_cache", str(tmp_path / "cache")]) == 0
+    assert len(list((tmp_path / "cache").iterdir())) == 4
 
 
 def test_user_errors_have_status_2_and_no_traceback(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

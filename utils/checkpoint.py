@@ -82,7 +82,7 @@ def load_settings(name: CheckpointName, part: str) -> dict[str, Any] | None:
         return None
     try:
         settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        files = dict(settings["files"])
+        files, _ = dict(settings["files"]), settings["config"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a settings file of this project ({error!r}). Train again.") from error
     for file_name, expected in files.items():
@@ -91,8 +91,8 @@ def load_settings(name: CheckpointName, part: str) -> dict[str, Any] | None:
             raise UserError(f"{weights}: missing, although {path.name} names it. Restore it or train again.")
         if sha256_file(weights) != expected:
             raise UserError(
-                f"{weights}: is not the file that {path.name} was written with (its sha256 differs). Restore the file, "
-                "or move the JSON away to use the weights without stored settings."
+                f"{weights}: is not the file that {path.name} was written with (its sha256 differs). Restore the file "
+                "or train again."
             )
     return settings
 

@@ -148,7 +148,7 @@ def add_result_options(parser: argparse.ArgumentParser) -> None:
 
 
 def pick_device(name: str) -> "torch.device":
-    """The device for --device.
+    """The device for --device. On a GPU, float32 convolutions are kept from being rounded to TF32.
 
     Raises:
         UserError: cuda was asked for and there is none.
@@ -157,6 +157,7 @@ def pick_device(name: str) -> "torch.device":
 
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no CUDA GPU is available here. Use --device cpu, or auto.")
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 

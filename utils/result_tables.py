@@ -71,7 +71,8 @@ def load_runs(folder: Path) -> list[Run]:
     for path in sorted(Path(folder).glob("*.json")):
         if match := RESULT_NAME.fullmatch(path.stem):
             result = _read_result(path, match["class_name"])
-            settings = (str((result.get("config") or {}).get(key, "")) for key in RUN_SETTINGS)
+            values = ((result.get("config") or {}).get(key) for key in RUN_SETTINGS)
+            settings = ("" if value is None else str(value) for value in values)
             groups.setdefault((match["run"], *settings), {})[match["class_name"]] = result
     if not groups:
         raise UserError(

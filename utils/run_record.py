@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from utils.errors import UserError
 from utils.files import atomic_path
+from utils.parallel import available_cores
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
@@ -73,7 +74,7 @@ def machine() -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
         "memory_gib": round(memory / 2**30, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }

@@ -24,7 +24,7 @@ class CrossmodalDetector(nn.Module):
     """M_2D→3D and M_3D→2D. Loss and score look at the foreground pixels only; P is their number."""
 
     def __init__(self, rgb_width: int, xyz_width: int, variant: str, precision: str, seed: int = 0) -> None:
-        """Mappers with torch's default initialisation, drawn from `seed` without touching the global generator.
+        """Mappers with torch's default initialisation, drawn from `seed` without touching the CPU's global generator.
 
         Args:
             rgb_width, xyz_width: widths D_2D and D_3D of the tokens. variant: one of MAPPERS.
@@ -70,7 +70,7 @@ class CrossmodalDetector(nn.Module):
         """Anomaly map of one sample; all zero when it has no foreground.
 
         Args:
-            tokens: of the sample. aggregation: one of AGGREGATIONS; the paper's is `product`.
+            tokens: of the sample. aggregation: `product` (the paper's), `sum`, `max`, `2d` or `3d`.
         """
         psi_3d, psi_2d = (
             scatter_to_grid(self._discrepancies(way), tokens.foreground, tokens.size)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from models.cfm.detector import LEARNING_RATE, CrossmodalDetector
+from models.extractors import Extractor
 from models.tokens import Tokens
 from utils.checkpoint import CheckpointName, load_settings, load_state, save_checkpoint, save_state
 from utils.errors import UserError
@@ -30,8 +31,8 @@ SAVE_SECONDS = 20.0
 class CFMConfig:
     """Everything that decides the trained weights.
 
-    extractor: its fingerprint. data: a description of the training files. mapper: `mlp` or `mlp_big`.
-    precision: `fp32` or `bf16`. epochs, batch_size, seed: of the run.
+    extractor: its fingerprint. data: a hash of the training files, and how many were to be used.
+    mapper: `mlp` or `mlp_big`. precision: `fp32` or `bf16`. epochs, batch_size, seed: of the run.
     """
 
     extractor: Mapping[str, Any]
@@ -72,6 +73,7 @@ def train(
     if start:
         truncate_json_lines(log_path, start)
     else:
+        state_path.unlink(missing_ok=True)
         log_path.unlink(missing_ok=True)
     last_saved = time.monotonic()
 
@@ -96,11 +98,13 @@ def train(
 
 
 def is_finished(name: CheckpointName, config: CFMConfig) -> bool:
-    """Whether the run's checkpoint is there and was made with this configuration.
+    """Whether the run's checkpoint is there, was made with this configuration, and no later run is under way.
 
     Raises:
         UserError: the checkpoint is damaged.
     """
+    if name.path(RESUME).exists():
+        return False
     settings = load_settings(name, PART)
     return settings is not None and json.dumps(settings["config"], sort_keys=True) == _canonical(config)
 
@@ -155,6 +159,31 @@ def load(
             "Expected input.*, projection.* (or projection_a.* … projection_e.*) and output.*."
         ) from error
     return detector, settings, extractor_state
+
+
+def check_extractor(extractor: Extractor, detector: CrossmodalDetector, settings: Mapping[str, Any] | None) -> None:
+    """Refuse an extractor other than the one that a checkpoint was trained with; only the precision may differ.
+
+    Args:
+        extractor: to be used. detector, settings: of the checkpoint.
+
+    Raises:
+        UserError: a setting, the hash of weights or statistics, or the width of the features differs.
+    """
+    found, stored = extractor.fingerprint(), settings["config"]["extractor"] if settings else {}
+    for name in sorted(stored.keys() - {"precision"}):
+        if stored[name] != found.get(name):
+            raise UserError(
+                f"extractor's {name}: the checkpoint was trained with {stored[name]}, found {found.get(name)}. "
+                "Use the same weight files (--rgb_weights, --xyz_weights) or train again."
+            )
+    expected = detector.rgb_to_xyz.input.in_features, detector.xyz_to_rgb.input.in_features
+    widths = extractor.rgb_width, extractor.xyz_width
+    if widths != expected:
+        raise UserError(
+            f"the checkpoint maps features of widths {expected} (RGB, geometry), the extractor gives {widths}. Name "
+            "the --extractor and --keep_blocks that it was trained with (1 block gives 384 geometry features)."
+        )
 
 
 def _canonical(config: CFMConfig) -> str:

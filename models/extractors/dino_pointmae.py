@@ -13,9 +13,6 @@ from models.point_ops import group_points
 from models.token_store import GridSample
 from models.tokens import PointGroups, Tokens, group_cloud, make_tokens
 
-MODES = ("eval", "batchnorm")
-KEPT_BLOCKS = (12, 8, 4, 1)
-
 
 @dataclass(frozen=True)
 class DinoPointMAESettings:

@@ -15,6 +15,7 @@ from models.cfm.detector import CrossmodalDetector
 from models.cfm.losses import cosine_distances
 from models.cfm.mappers import MAPPERS, CrossmodalMapper
 from models.cfm.scoring import discrepancy, scatter_to_grid
+from models.extractors.handcrafted import Handcrafted
 from models.tokens import Tokens
 from utils.checkpoint import CheckpointName
 from utils.errors import UserError
@@ -205,6 +206,31 @@ def test_other_weights_are_no_mapper(tmp_path: Path) -> None:
         torch.save({"weight": torch.zeros(3)}, tmp_path / "bagel" / f"{part}_bagel_50ep_4bs.pth")
     with pytest.raises(UserError, match="not a pair of crossmodal mappers"):
         training.load(CheckpointName(tmp_path, "bagel", 50, 4), None)
+
+
+def test_other_widths_than_the_extractors_are_refused() -> None:
+    class Narrow(Handcrafted):
+        xyz_width = 384
+
+    with pytest.raises(UserError, match=r"widths \(57, 38\).* gives \(57, 384\)"):
+        training.check_extractor(Narrow(), CrossmodalDetector(57, 38, "mlp", "fp32"), None)
+
+
+def test_fresh_run_forgets_an_older_one(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
+    tokens, name = [make_random_tokens(0)], CheckpointName(tmp_path, "thing", CONFIG.epochs, CONFIG.batch_size)
+
+    def stop(entry: dict[str, Any]) -> None:
+        if entry["epoch"] == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tokens, tmp_path, report=stop)
+    assert name.path(training.RESUME).exists()
+    assert not training.is_finished(name, CONFIG)
+    detector = training.train(tokens, CONFIG, name, CPU, False, lambda entry: None)
+    assert not name.path(training.RESUME).exists()
+    assert len(read_json_lines(name.path(training.PART, ".jsonl"))) == 6
+    assert not detector.training
 
 
 def test_missing_checkpoint_names_what_is_there(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ def test_pruned_encoders_keep_the_first_blocks(
     cloud, image = PointMAEEncoder(), DinoEncoder()
     cloud.load_state_dict(point_mae_state)
     image.vit.load_state_dict(vit_state)
-    groups, centres = torch.randn(1, 8, 384, generator=torch.Generator().manual_seed(2)), torch.rand(1, 8, 3)
+    generator = torch.Generator().manual_seed(2)
+    groups, centres = torch.randn(1, 8, 384, generator=generator), torch.rand(1, 8, 3, generator=generator)
     outputs, x = [], groups
     for block in cloud.blocks.blocks[:depth]:
         x = block(x + cloud.pos_embed(centres))

@@ -22,7 +22,7 @@ def test_sampling_equals_the_plain_version(n_points: int, near_origin: bool) -> 
     assert point_ops.farthest_point_sampling(points, 100).tolist() == expected.tolist()
 
 
-def test_sampling_of_the_gpu_path_gives_the_same_picks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampling_of_the_gpu_path_gives_the_same_picks() -> None:
     points = cloud(500, seed=3)
     expected = point_ops.farthest_point_sampling(points, 200)
     assert point_ops.sample_by_torch(points, 200).tolist() == expected.tolist()
