@@ -1,7 +1,7 @@
 """Descriptors that need no pretrained weights: local colour statistics and local shape at several scales.
 
-RGB tokens (57 wide, 56×56 grid): Gaussian means, deviations, gradients and Laplacians of opponent colours. Geometry
-tokens (38 wide, 1024 groups): the Gaussian-weighted mean, covariance and normal of the surface around a centre, and how
+RGB tokens (72 wide, 56×56 grid): Gaussian derivatives up to the second order of opponent colours. Geometry tokens (38
+wide, 1024 groups): the Gaussian-weighted mean, covariance and normal of the surface around a centre, and how
 they change from scale to scale. Both are standardised with the mean and deviation over the foreground of nominal
 samples, and clipped, so that the direction of a feature carries meaning. Scales are standard deviations in pixels.
 
@@ -28,21 +28,18 @@ VERSION = 1
 
 GRID_SIDE = 56
 N_GROUPS = 1024
-MEAN_SCALES = (1.5, 3.0, 6.0, 12.0)
-DEVIATION_SCALES = (2.5, 5.0)
-GRADIENT_SCALES = (1.5, 3.0, 6.0)
-SHAPE_SCALES = (1.5, 3.0, 6.0, 12.0)
+SCALES = (1.5, 3.0, 6.0, 12.0)
 NORMAL_SCALES = (1.5, 3.0, 6.0)
 CLIP = 3.0
 """Largest magnitude of a standardised feature."""
 
 
 class Handcrafted:
-    """Samples → tokens: RGB (3136, 57), geometry (1024, 38). Its statistics come from `fit` or from a checkpoint."""
+    """Samples → tokens: RGB (3136, 72), geometry (1024, 38). Its statistics come from `fit` or from a checkpoint."""
 
     name = "handcrafted"
-    rgb_width = 3 * (2 * len(MEAN_SCALES) + len(DEVIATION_SCALES) + 3 * len(GRADIENT_SCALES))
-    xyz_width = 5 * len(SHAPE_SCALES) + 2 * len(NORMAL_SCALES) + len(SHAPE_SCALES) * (len(SHAPE_SCALES) - 1)
+    rgb_width = 3 * 6 * len(SCALES)
+    xyz_width = 5 * len(SCALES) + 2 * len(NORMAL_SCALES) + len(SCALES) * (len(SCALES) - 1)
 
     def __init__(self) -> None:
         self._statistics: dict[str, Tensor] = {}
@@ -64,7 +61,7 @@ class Handcrafted:
         return extractor
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Means and deviations over the foreground of the nominal samples: (57,) and (38,) float32 each."""
+        """Means and deviations over the foreground of the nominal samples: (72,) and (38,) float32 each."""
         return dict(self._statistics)
 
     def fingerprint(self) -> dict[str, Any]:
@@ -76,7 +73,11 @@ class Handcrafted:
 
     @torch.no_grad()
     def fit(self, samples: Iterable[GridSample]) -> None:
-        """Take the statistics of nominal samples."""
+        """Take the statistics of nominal samples.
+
+        Raises:
+            UserError: they have not a single valid point, or there are none.
+        """
         sums = {"rgb": torch.zeros(3, self.rgb_width).double(), "xyz": torch.zeros(3, self.xyz_width).double()}
         for sample in samples:
             groups = group_cloud(sample.xyz, sample.valid, N_GROUPS)
@@ -85,9 +86,11 @@ class Handcrafted:
             for kind, values in pixels.items():
                 values = values.double()
                 sums[kind] += torch.stack([torch.ones_like(values), values, values.square()]).sum(dim=1)
+        if not sums["xyz"][0].any():
+            raise UserError("the handcrafted extractor was given no valid point to take statistics of.")
         for kind, (count, total, squares) in sums.items():
-            mean = total / count.clamp(min=1)
-            deviation = (squares / count.clamp(min=1) - mean.square()).clamp(min=1e-12).sqrt()
+            mean = total / count
+            deviation = (squares / count - mean.square()).clamp(min=1e-12).sqrt()
             self._statistics |= {f"{kind}_mean": mean.float(), f"{kind}_deviation": deviation.float()}
 
     @torch.no_grad()
@@ -120,30 +123,27 @@ class Handcrafted:
 
 
 def _describe(rgb: Tensor, xyz: Tensor, valid: Tensor, groups: PointGroups) -> tuple[Tensor, Tensor]:
-    """Descriptors of one sample before standardisation: (3136, 57) and (1024, 38) float32."""
+    """Descriptors of one sample before standardisation: (3136, 72) and (1024, 38) float32."""
     return describe_colours(rgb), describe_shape(xyz, valid, groups.picks)
 
 
 def describe_colours(rgb: Tensor) -> Tensor:
-    """(3, S, S) normalised image → (56·56, 57) float32, cells row-major."""
+    """(3, S, S) normalised image → (56·56, 72) float32, cells row-major."""
     red, green, blue = rgb
     opponent = torch.stack([(red + green + blue) / 3, red - green, (red + green) / 2 - blue])  # (3, S, S)
 
-    def derive(image: Tensor, scale: float, rows: int, columns: int) -> Tensor:
-        """Gaussian derivative of these orders at the cell centres: (3, 56, 56)."""
+    def derive(scale: float, rows: int, columns: int) -> Tensor:
+        """Gaussian derivative of these orders along rows and columns at the cell centres: (3, 56, 56)."""
         size, device = rgb.shape[-1], rgb.device
         down = gaussian_matrix(size, GRID_SIDE, scale, rows).to(device)
         across = gaussian_matrix(size, GRID_SIDE, scale, columns).to(device)
-        return down @ image @ across.T
+        return down @ opponent @ across.T
 
-    features = [derive(opponent, scale, 0, 0) for scale in MEAN_SCALES]
-    for scale in DEVIATION_SCALES:
-        mean = derive(opponent, scale, 0, 0)
-        features.append((derive(opponent.square(), scale, 0, 0) - mean.square()).clamp(min=0).sqrt())
-    for scale in GRADIENT_SCALES:
-        across, down = derive(opponent, scale, 0, 1), derive(opponent, scale, 1, 0)
-        features += [across, down, torch.hypot(across, down)]
-    features += [derive(opponent, scale, 0, 2) + derive(opponent, scale, 2, 0) for scale in MEAN_SCALES]
+    features = []
+    for scale in SCALES:
+        features += [derive(scale, *orders) for orders in ((0, 0), (0, 1), (1, 0), (1, 1))]
+        across, down = derive(scale, 0, 2), derive(scale, 2, 0)
+        features += [across + down, across - down]
     return torch.cat(features).flatten(1).T.contiguous()
 
 
@@ -162,10 +162,12 @@ def describe_shape(xyz: Tensor, valid: Tensor, picks: Tensor) -> Tensor:
     """
     if not valid.any():
         return xyz.new_zeros(len(picks), Handcrafted.xyz_width)
-    millimetres = (xyz - xyz[:, valid].mean(dim=1)[:, None, None]).double() * 1000 * valid  # (3, H, W)
+    down, across = (slice(int(places.min()), int(places.max()) + 1) for places in valid.nonzero(as_tuple=True))
+    xyz, valid = xyz[:, down, across], valid[down, across]  # what lies around the object is zero and weighs nothing
+    millimetres = (xyz - xyz[:, valid].mean(dim=1)[:, None, None]).double() * 1000 * valid  # (3, h, w)
     centres = millimetres[:, valid].T[picks]  # (G, 3)
     rows, columns = (places[picks] for places in valid.nonzero(as_tuple=True))
-    moments = {scale: _local_moments(millimetres, valid, rows, columns, scale) for scale in SHAPE_SCALES}
+    moments = {scale: _local_moments(millimetres, valid, rows, columns, scale) for scale in SCALES}
     features, means, normals = [], {}, {}
     for scale, (weight, mean, covariance) in moments.items():
         eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
@@ -177,7 +179,7 @@ def describe_shape(xyz: Tensor, valid: Tensor, picks: Tensor) -> Tensor:
         features += [eigenvalues[:, 1] / spread, eigenvalues[:, 0] / spread, weight]
         features += [normal[:, 0], normal[:, 1]] if scale in NORMAL_SCALES else []
         means[scale], normals[scale] = mean, normal
-    for fine, coarse in combinations(SHAPE_SCALES, 2):
+    for fine, coarse in combinations(SCALES, 2):
         features.append(((means[fine] - means[coarse]) * normals[coarse]).sum(dim=1) / coarse)
         features.append((normals[fine] * normals[coarse]).sum(dim=1))
     return torch.stack(features, dim=1).float()

@@ -212,8 +212,8 @@ def test_other_widths_than_the_extractors_are_refused() -> None:
     class Narrow(Handcrafted):
         xyz_width = 384
 
-    with pytest.raises(UserError, match=r"widths \(57, 38\).* gives \(57, 384\)"):
-        training.check_extractor(Narrow(), CrossmodalDetector(57, 38, "mlp", "fp32"), None)
+    with pytest.raises(UserError, match=r"widths \(72, 38\).* gives \(72, 384\)"):
+        training.check_extractor(Narrow(), CrossmodalDetector(72, 38, "mlp", "fp32"), None)
 
 
 def test_fresh_run_forgets_an_older_one(make_random_tokens: MakeTokens, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def extract(extractor: Handcrafted, *samples: Sample) -> list[Tokens]:
 
 def test_widths_and_standardisation(fitted: Handcrafted) -> None:
     (tokens,) = extract(fitted, sample(1))
-    assert tokens.rgb.shape == (56 * 56, 57) == (56 * 56, fitted.rgb_width)
+    assert tokens.rgb.shape == (56 * 56, 72) == (56 * 56, fitted.rgb_width)
     assert tokens.xyz.shape == (1024, 38) == (1024, fitted.xyz_width)
     for features in (tokens.rgb_lift.multiply(tokens.rgb), tokens.xyz_lift.multiply(tokens.xyz)):
         assert float(features.abs().max()) <= CLIP + 1e-4
@@ -83,6 +83,14 @@ def test_needs_statistics() -> None:
         Handcrafted.from_state({"rgb_mean": torch.zeros(3)})
 
 
+def test_refuses_to_fit_without_a_point() -> None:
+    item = sample()
+    empty = replace(item, xyz=torch.zeros_like(item.xyz), valid=torch.zeros_like(item.valid))
+    for samples in ([], [empty]):
+        with pytest.raises(UserError, match="no valid point"):
+            Handcrafted().fit(samples)
+
+
 def test_shape_does_not_depend_on_where_the_cloud_is() -> None:
     item, picks = sample(), torch.arange(0, 15000, 50)
     moved = (item.xyz + torch.tensor([0.02, -0.01, 0.1]).view(3, 1, 1)) * item.valid
@@ -90,11 +98,40 @@ def test_shape_does_not_depend_on_where_the_cloud_is() -> None:
     torch.testing.assert_close(describe_shape(moved, item.valid, picks), expected, rtol=1e-3, atol=1e-3)
 
 
+def test_turning_the_cloud_about_the_axis_only_turns_its_normals() -> None:
+    item, picks = sample(), torch.arange(0, 15000, 50)
+    turn = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    turned = torch.einsum("ij,jhw->ihw", turn, item.xyz)
+    before, after = (describe_shape(xyz, item.valid, picks) for xyz in (item.xyz, turned))
+    x, y = torch.tensor([5, 12, 19]), torch.tensor([6, 13, 20])
+    others = torch.tensor([i for i in range(38) if i not in {*x.tolist(), *y.tolist()}])
+    for found, expected in (
+        (after[:, others], before[:, others]),
+        (after[:, x], -before[:, y]),
+        (after[:, y], before[:, x]),
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_colours_of_a_constant_image_have_no_derivatives() -> None:
     features = describe_colours(torch.ones(3, SIZE, SIZE) * torch.tensor([0.5, -0.2, 0.1]).view(3, 1, 1))
-    expected = torch.zeros(57)
-    expected[:12] = torch.tensor([0.4 / 3, 0.7, 0.05]).repeat(4)
-    torch.testing.assert_close(features, expected.expand(56 * 56, 57), rtol=0, atol=2e-3)
+    expected = torch.zeros(4, 6, 3)  # scale, derivative, opponent colour
+    expected[:, 0] = torch.tensor([0.4 / 3, 0.7, 0.05])
+    torch.testing.assert_close(features, expected.flatten().expand(56 * 56, 72), rtol=0, atol=2e-3)
+
+
+def test_colours_of_a_quadratic_image() -> None:
+    v, u = torch.meshgrid(torch.arange(SIZE) - 111.5, torch.arange(SIZE) - 111.5, indexing="ij")
+    image = torch.stack([3 * u * u + 2 * u * v, v * v, 0 * u]) / 1e4
+    middle = describe_colours(image).view(56, 56, 4, 6, 3)[28, 28, 1]  # scale 3, at u = v = 2
+    red, green = 9 * torch.tensor([[2.0, 6.0], [0.0, 2.0]])  # times scale²: f_uv, and f_uu + 0 or f_vv + 0
+    for colour, (red_part, green_part) in enumerate(((1 / 3, 1 / 3), (1, -1), (0.5, 0.5))):
+        second = red_part * torch.tensor([red[0], red[1], red[1]]) + green_part * green[1] * torch.tensor([0, 1, -1])
+        torch.testing.assert_close(middle[3:, colour] * 1e4, second, rtol=0.02, atol=0.02)
+        across, down = red_part * 3 * (6 * 2 + 2 * 2), red_part * 3 * 2 * 2 + green_part * 3 * 2 * 2
+        torch.testing.assert_close(
+            middle[1:3, colour] * 1e4, torch.tensor([float(across), float(down)]), rtol=0.02, atol=0.02
+        )
 
 
 def test_derivatives_of_a_parabola() -> None:
