@@ -21,7 +21,7 @@ class CrossmodalMapper(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map per-pixel features: (P, in) → (P, out)."""
-        return self.from_lifted(functional.linear(features, self.input.weight))
+        return self.from_lifted(self.hidden_tokens(features))
 
     def hidden_tokens(self, tokens: Tensor) -> Tensor:
         """The first layer without its bias, applied to tokens: (T, in) → (T, h).
