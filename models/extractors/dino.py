@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.extractors.attention import is_faster_unfused
+
 MODEL = "vit_base_patch8_224.dino"
 WIDTH = 768
 
@@ -30,5 +32,8 @@ class DinoEncoder(nn.Module):
 
     def forward(self, rgb: Tensor) -> Tensor:
         """(B, 3, 224, 224) ImageNet-normalised float32 → (B, 784, 768) float32, tokens row-major on a 28×28 grid."""
-        tokens = self.vit.forward_features(rgb.to(self.vit.cls_token.dtype))
+        images = rgb.to(self.vit.cls_token.dtype)
+        for block in self.vit.blocks:
+            block.attn.fused_attn = not is_faster_unfused(images)
+        tokens = self.vit.forward_features(images)
         return tokens[:, self.vit.num_prefix_tokens :].float()

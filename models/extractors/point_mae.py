@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.extractors.attention import attend
+
 N_GROUPS = 1024
 GROUP_SIZE = 128
 WIDTH = 384
@@ -36,8 +38,9 @@ class MiniPointNet(nn.Module):
     def forward(self, offsets: Tensor, current_statistics: bool, dtype: torch.dtype) -> Tensor:
         """Describe the groups of one cloud.
 
-        The layers are re-ordered exactly: batch normalisation is folded into the convolution before it, and the half
-        of the third convolution that reads the group's maximum is applied once a group instead of once a point.
+        The layers are re-ordered exactly: batch normalisation is folded into the convolution before it; the half of
+        the third convolution that reads the group's maximum is applied once a group instead of once a point; and the
+        other half, which follows the second convolution with nothing between, is multiplied into it.
 
         Args:
             offsets: (G, M, 3) float32 metres.
@@ -57,19 +60,22 @@ class MiniPointNet(nn.Module):
         if current_statistics:
             mean, variance = _moments_after_linear(offsets, weight_1, bias_1)
         weight_1, bias_1 = _fold(weight_1, bias_1, norm_1, mean, variance)
+        weight_2, bias_2 = conv_2.weight[..., 0], conv_2.bias
         weight_3, bias_3 = conv_3.weight[..., 0], conv_3.bias
         if not current_statistics:
             weight_3, bias_3 = _fold(weight_3, bias_3, norm_3, norm_3.running_mean, norm_3.running_var)
-        weight_2, bias_2, weight_3, bias_3, weight_4 = (
-            t.to(dtype) for t in (conv_2.weight[..., 0], conv_2.bias, weight_3, bias_3, conv_4.weight[..., 0])
+        from_maximum, from_local = weight_3.chunk(2, dim=1)  # (512, 256) each
+        weight_23, bias_23 = from_local @ weight_2, from_local @ bias_2 + bias_3  # (512, 128), (512,)
+        weight_1, bias_1, weight_2, weight_23, weight_4 = (
+            t.to(dtype) for t in (weight_1, bias_1, weight_2, weight_23, conv_4.weight[..., 0])
         )
 
         def third_layer(block: Tensor) -> Tensor:
             """(g, M, 3) offsets → (g, M, 512) before the activation."""
-            hidden = functional.linear(block, weight_1, bias_1).relu_().to(dtype)
-            local = functional.linear(hidden, weight_2, bias_2)  # (g, M, 256)
-            shared = functional.linear(local.amax(dim=1), weight_3[:, :256], bias_3)  # (g, 512)
-            return functional.linear(local, weight_3[:, 256:]).add_(shared[:, None])
+            hidden = functional.linear(block.to(dtype), weight_1, bias_1).relu_()  # (g, M, 128)
+            maximum = functional.linear(hidden, weight_2).amax(dim=1) + bias_2  # (g, 256) float32
+            shared = functional.linear(maximum, from_maximum, bias_23).to(dtype)  # (g, 512)
+            return functional.linear(hidden, weight_23).add_(shared[:, None])
 
         def last_layer(activated: Tensor) -> Tensor:
             """(g, M, 512) → (g, 384), the maximum over each group."""
@@ -125,7 +131,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, G, 384) → (B, G, 384)."""
         qkv = self.qkv(x).unflatten(2, (3, HEADS, WIDTH // HEADS)).permute(2, 0, 3, 1, 4)  # (3, B, heads, G, 64)
-        attended = functional.scaled_dot_product_attention(*qkv)  # (B, heads, G, 64)
+        attended = attend(*qkv)  # (B, heads, G, 64)
         return self.proj(attended.transpose(1, 2).flatten(2))
 
 
