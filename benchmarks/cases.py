@@ -1,33 +1,43 @@
-"""What the benchmarks time: one function a case, each returning the work to repeat.
+"""Extraction, inference and training: one function a case, each returning the work to repeat.
 
 Inputs are generated and seeded, weights are random: the arithmetic does not depend on their values.
 """
 
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 import torch
 from PIL import Image
 
 from benchmarks import plain_cfm
-from datasets.sample import Sample, make_sample
+from benchmarks.measure import Setting, Work
+from datasets.records import scan
+from datasets.sample import Sample, iter_samples, make_sample
 from models.cfm.detector import LEARNING_RATE, CrossmodalDetector
 from models.extractors.dino import DinoEncoder
 from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings
 from models.extractors.point_mae import PointMAEEncoder
-from models.token_store import CPU, extract_batch
-from models.tokens import Tokens
+from models.token_store import CPU, batches, extract_batch
+from utils.cli import pick_device
 
-Work = Callable[[], object]
+BATCH = {"cpu": 1, "cuda": 16}
+"""Images extracted, and scored, at a time."""
+
+TRAINING_BATCH = 4
+FILES = {"cpu": 4, "cuda": 32}
+FILE_SIDE = 800
 
 
-def dome(pixels: int = 20_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A ribbed dome of about `pixels` valid pixels on the 224 grid: (448, 448, 3) uint8 and float32 metres."""
+def dome(pixels: int = 18_750, side: int = 448, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A ribbed dome of about `pixels` valid pixels on the 224 grid: (side, side, 3) uint8 and float32 metres.
+
+    The default makes about 20 000 foreground pixels, which are the valid ones and those next to them.
+    """
     rng = np.random.default_rng(seed)
-    side = 448
-    v, u = np.mgrid[:side, :side] - (side - 1) / 2
-    radius = np.sqrt(pixels * (side / 224) ** 2 / np.pi)
+    v, u = (np.mgrid[:side, :side] - (side - 1) / 2) * (448 / side)
+    radius = np.sqrt(pixels * (448 / 224) ** 2 / np.pi)
     inside = u**2 + v**2 < radius**2
     height = 0.03 * np.sqrt(np.clip(1 - (u**2 + v**2) / radius**2, 0, 1)) + 0.001 * np.sin(u / 9)
     z = 0.6 - height + rng.normal(0, 4e-5, u.shape)
@@ -43,50 +53,95 @@ def sample(seed: int = 0) -> Sample:
     return make_sample(Image.fromarray(rgb), xyz)
 
 
+def write_files(setting: Setting) -> None:
+    """Domes as the preprocessed test images of a class, for the cases with reading: FILE_SIDE² PNG and TIFF."""
+    folder = setting.folder / "domes" / "dome" / "test" / "good"
+    for kind in ("rgb", "xyz"):
+        (folder / kind).mkdir(parents=True)
+    for index in range(FILES[pick_device(setting.device).type]):
+        rgb, xyz = dome(side=FILE_SIDE, seed=index)
+        Image.fromarray(rgb).save(folder / "rgb" / f"{index:03d}.png")
+        tifffile.imwrite(folder / "xyz" / f"{index:03d}.tiff", xyz, photometric="rgb")
+
+
+def write_batch(setting: Setting, path: Path, what: str) -> str:
+    """The samples of a case as arrays for another implementation; returns the device that they are meant for."""
+    device = pick_device(setting.device).type
+    count = {"cpu": 1, "cuda": BATCH["cuda"] if what == "inference" else TRAINING_BATCH}[device]
+    items = [sample(seed) for seed in range(count)]
+    np.savez(path, rgb=torch.stack([s.rgb for s in items]).numpy(), xyz=torch.stack([s.xyz for s in items]).numpy())
+    return device
+
+
 def encoders(seed: int = 0) -> tuple[DinoEncoder, PointMAEEncoder]:
     """Both frozen encoders with random weights."""
     torch.manual_seed(seed)
     return DinoEncoder(), PointMAEEncoder()
 
 
-def extractor(precision: str) -> DinoPointMAE:
+def extractor(precision: str, device: torch.device) -> DinoPointMAE:
     """The paper's extractors with random weights."""
     image, cloud = encoders()
     for encoder in (image, cloud):
         encoder.set_precision(torch.bfloat16 if precision == "bf16" else torch.float32)
+        encoder.to(device)
     return DinoPointMAE(image, cloud, DinoPointMAESettings("eval", 12, precision, "random", "random"))
 
 
-def extract(precision: str, samples: list[Sample]) -> list[Tokens]:
-    """Tokens of a batch of samples."""
-    return extract_batch(samples, extractor(precision), CPU)
+def detector(frozen: DinoPointMAE, precision: str, device: torch.device) -> CrossmodalDetector:
+    """The mappers for an extractor's tokens."""
+    return CrossmodalDetector(frozen.rgb_width, frozen.xyz_width, "mlp", precision).to(device)
 
 
-def extraction(precision: str) -> Work:
-    """One sample in memory → tokens and operators."""
-    item, frozen = sample(), extractor(precision)
-    return lambda: frozen.extract(item.rgb[None], item.xyz[None], item.valid[None])
+def extraction(setting: Setting, precision: str) -> Work:
+    """Samples in memory → tokens and operators."""
+    device = pick_device(setting.device)
+    items, frozen = [sample(seed) for seed in range(BATCH[device.type])], extractor(precision, device)
+    return Work(lambda: extract_batch(items, frozen, device), len(items), device.type)
 
 
-def inference(precision: str) -> Work:
-    """One sample in memory → maps and score."""
-    item, frozen = sample(), extractor(precision)
-    detector = CrossmodalDetector(768, 1152, "mlp", precision).eval()
-    return lambda: detector.predict(frozen.extract(item.rgb[None], item.xyz[None], item.valid[None])[0]).image_score()
+def inference(setting: Setting, precision: str) -> Work:
+    """Samples in memory → maps and scores."""
+    device = pick_device(setting.device)
+    items, frozen = [sample(seed) for seed in range(BATCH[device.type])], extractor(precision, device)
+    mappers = detector(frozen, precision, device).eval()
+    return Work(lambda: scores(items, frozen, mappers, device), len(items), device.type)
 
 
-def training(precision: str) -> Work:
-    """One optimiser step on a batch of four samples whose tokens are in memory (a steady epoch)."""
-    batch = extract(precision, [sample(seed) for seed in range(4)])
-    detector = CrossmodalDetector(768, 1152, "mlp", precision)
-    optimizer = torch.optim.Adam(detector.parameters(), lr=LEARNING_RATE)
+def inference_with_reading(setting: Setting, precision: str) -> Work:
+    """Files on disk → maps and scores, read ahead in threads as `cfm_inference.py` does."""
+    device = pick_device(setting.device)
+    frozen = extractor(precision, device)
+    mappers = detector(frozen, precision, device).eval()
+    records = scan(setting.folder / "domes", "dome", "test")
+
+    def step() -> None:
+        for batch in batches(iter_samples(records), BATCH[device.type]):
+            scores([item for _, item in batch], frozen, mappers, device)
+
+    return Work(step, len(records), device.type)
+
+
+def scores(items: list[Sample], frozen: DinoPointMAE, mappers: CrossmodalDetector, device: torch.device) -> list[float]:
+    """Image score of each sample; the maps are brought to the CPU, as for files and metrics."""
+    return [mappers.predict(tokens).cpu().image_score() for tokens in extract_batch(items, frozen, device)]
+
+
+def training(setting: Setting, precision: str) -> Work:
+    """One optimiser step on a batch of samples whose tokens are in (CPU) memory: a steady epoch."""
+    device = pick_device(setting.device)
+    frozen = extractor(precision, device)
+    extracted = extract_batch([sample(seed) for seed in range(TRAINING_BATCH)], frozen, device)
+    batch = [tokens.to(CPU) for tokens in extracted]
+    mappers = detector(frozen, precision, device)
+    optimizer = torch.optim.Adam(mappers.parameters(), lr=LEARNING_RATE)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        detector.backward(batch)
+        mappers.backward([tokens.to(device) for tokens in batch])
         optimizer.step()
 
-    return step
+    return Work(step, len(batch), device.type)
 
 
 def plain_inputs() -> dict[str, Any]:
@@ -99,13 +154,13 @@ def plain_inputs() -> dict[str, Any]:
     }
 
 
-def plain_extraction() -> Work:
+def plain_extraction(setting: Setting) -> Work:
     """One sample in memory → dense features."""
     inputs = plain_inputs()
-    return lambda: plain_cfm.extract(*inputs["sample"], *inputs["frozen"])
+    return Work(lambda: plain_cfm.extract(*inputs["sample"], *inputs["frozen"]))
 
 
-def plain_inference() -> Work:
+def plain_inference(setting: Setting) -> Work:
     """One sample in memory → maps and score, dense."""
     inputs = plain_inputs()
     states = inputs["mappers"].rgb_to_xyz.state_dict(), inputs["mappers"].xyz_to_rgb.state_dict()
@@ -114,10 +169,10 @@ def plain_inference() -> Work:
         features = plain_cfm.extract(*inputs["sample"], *inputs["frozen"])
         return plain_cfm.image_score(plain_cfm.anomaly_maps(features, *states)[2])
 
-    return run
+    return Work(run)
 
 
-def plain_training() -> Work:
+def plain_training(setting: Setting) -> Work:
     """One optimiser step on one sample that is extracted again, as in every epoch of the original scripts."""
     inputs = plain_inputs()
     mappers = inputs["mappers"]
@@ -130,4 +185,4 @@ def plain_training() -> Work:
         torch.stack(plain_cfm.loss(features, *states)).sum().backward()
         optimizer.step()
 
-    return step
+    return Work(step)

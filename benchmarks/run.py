@@ -1,16 +1,17 @@
-"""Time the project against the plain implementation, in one run on one machine.
+"""Time the project against the plain implementation, or another baseline, in one run on one machine.
 
     python benchmarks/run.py --what inference --json inference.json
 
-Every case runs in a process of its own: warm-up, then the median of several repetitions; peak memory is that of the
-process, imports and inputs included.
+Every case runs in a process of its own: a warm-up, then the median of several repetitions; peak memory is that of the
+process, imports and inputs included. benchmarks/README.md says what each kind measures.
 """
 
 import argparse
-import multiprocessing
-import resource
-import statistics
+import json
+import shlex
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -19,70 +20,121 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from utils.cli import run
+from benchmarks import machine
+from benchmarks.kinds import KINDS
+from benchmarks.measure import Setting, call, in_fresh_process, measure
+from utils import cli
+from utils.errors import UserError
 from utils.files import write_json
-from utils.run_record import provenance
 
-# What is timed → name of a case → function of benchmarks.cases, its arguments, images a repetition, repetitions.
-CASES: dict[str, dict[str, tuple[str, tuple[Any, ...], int, int]]] = {
-    "extraction": {
-        "plain": ("plain_extraction", (), 1, 2),
-        "fp32": ("extraction", ("fp32",), 1, 5),
-        "bf16": ("extraction", ("bf16",), 1, 5),
-    },
-    "inference": {
-        "plain": ("plain_inference", (), 1, 2),
-        "fp32": ("inference", ("fp32",), 1, 5),
-        "bf16": ("inference", ("bf16",), 1, 5),
-    },
-    "training": {
-        "plain": ("plain_training", (), 1, 2),
-        "fp32": ("training", ("fp32",), 4, 3),
-        "bf16": ("training", ("bf16",), 4, 3),
-    },
-}
+PEER_SCRIPT = Path(__file__).resolve().with_name("peer_anomalib.py")
+PEER_KINDS = ("inference", "training")
+CLASS_IMAGES, CLASS_EPOCHS = 250, 50
 
 
-def measure(function: str, arguments: tuple[Any, ...], images: int, repetitions: int) -> dict[str, float]:
-    """Seconds an image (median) and peak memory in GiB of one case; to be called in a fresh process."""
-    from benchmarks import cases
-
-    work = getattr(cases, function)(*arguments)
-    work()
-    seconds = []
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        work()
-        seconds.append((time.perf_counter() - start) / images)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"seconds": statistics.median(seconds), "fastest": min(seconds), "peak_gib": round(peak, 2)}
-
-
-def in_fresh_process(case: tuple[str, tuple[Any, ...], int, int]) -> dict[str, float]:
-    """`measure` in a process of its own, so that memory peaks do not mix."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(measure, case)
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--what", choices=tuple(KINDS), required=True, help="what to time")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures to this file")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="of extraction, inference and training; plain stays on the CPU (default: %(default)s)",
+    )
+    parser.add_argument("--full", action="store_true", help="preprocessing: also Open3D at 800 px, about ten minutes")
+    parser.add_argument("--peer", choices=("anomalib",), help="inference, training: also time this package's CFM")
+    parser.add_argument("--peer_python", type=Path, metavar="FILE", help="Python of the environment that has it")
+    args = parser.parse_args(argv)
+    if bool(args.peer) != bool(args.peer_python) or (args.peer and args.what not in PEER_KINDS):
+        parser.error(f"--peer and --peer_python go together, with --what {' or '.join(PEER_KINDS)}")
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the cases of --what and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--what", choices=sorted(CASES), required=True, help="which step to time")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures to this file")
-    args = parser.parse_args(argv)
-    found = {name: in_fresh_process(case) for name, case in tqdm(CASES[args.what].items(), unit="case")}
-    for figures in found.values():
-        figures["ratio"] = round(found["plain"]["seconds"] / figures["seconds"], 2)
-    print(f"{args.what}: seconds an image, from the sample in memory; reading and resizing excluded")
-    if args.what == "training":
-        print("plain extracts in every epoch, as the original scripts do; the others have tokens from before")
-    print("| case | seconds | plain / case | peak GiB |\n|---|---:|---:|---:|")
-    for name, figures in found.items():
-        print(f"| {name} | {figures['seconds']:.3f} | {figures['ratio']:.1f} | {figures['peak_gib']:.2f} |")
+    args = parse(argv)
+    kind = KINDS[args.what]
+    cases = {name: case for name, case in kind.cases.items() if args.full or not case.full}
+    with tempfile.TemporaryDirectory() as folder:
+        setting = Setting(args.device, Path(folder))
+        if kind.prepare:
+            in_fresh_process(call, kind.prepare, setting)
+        rows = {
+            name: in_fresh_process(measure, case, setting) for name, case in tqdm(cases.items(), args.what, unit="case")
+        }
+        if args.peer:
+            rows[args.peer] = measure_peer(args.what, args.peer_python, setting)
+    add_ratios(rows)
+    report = {
+        "what": args.what,
+        "command": shlex.join(["python", "benchmarks/run.py", *(sys.argv[1:] if argv is None else argv)]),
+        "date": time.strftime("%Y-%m-%d"),
+        "timed": f"seconds a {kind.unit}: {kind.timed}",
+        "cases": rows,
+        **({"one_class": one_class(rows)} if args.what == "training" else {}),
+        **machine.describe(),
+    }
+    print_report(report)
     if args.json:
-        write_json(args.json, {"what": args.what, "cases": found, **provenance()})
+        write_json(args.json, report)
     return 0
 
 
+def measure_peer(what: str, python: Path, setting: Setting) -> dict[str, Any]:
+    """The row of anomalib's CFM, measured by peer_anomalib.py in its own environment on the same generated samples."""
+    samples = setting.folder / "samples.npz"
+    device = in_fresh_process(call, "cases.write_batch", setting, samples, what)
+    command = [str(python), str(PEER_SCRIPT), "--what", what, "--device", device, str(samples)]
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = error.stderr[-2000:] if isinstance(error, subprocess.CalledProcessError) else error
+        raise UserError(f"--peer_python {python}: expected a Python that can run anomalib's CFM:\n{reason}") from error
+    return {**json.loads(ran.stdout.splitlines()[-1]), "baseline": "plain"}
+
+
+def add_ratios(rows: dict[str, dict[str, Any]]) -> None:
+    """Add to each row `ratio`: seconds of its baseline over its own, None without one."""
+    for row in rows.values():
+        baseline = rows.get(row["baseline"])
+        row["ratio"] = round(baseline["seconds"] / row["seconds"], 2) if baseline else None
+
+
+def one_class(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Seconds of a class of CLASS_IMAGES trained for CLASS_EPOCHS, extrapolated from an image's, and of one step."""
+    found = {}
+    for precision in ("fp32", "bf16"):
+        extraction = CLASS_IMAGES * rows[f"extraction {precision}"]["seconds"]
+        training = CLASS_IMAGES * CLASS_EPOCHS * rows[precision]["seconds"]
+        step = rows[precision]["images"] * rows[precision]["seconds"]
+        found[precision] = {
+            "extraction": extraction,
+            "training": training,
+            "total": extraction + training,
+            "step": step,
+        }
+    return found
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """The report as Markdown."""
+    print(f"{report['what']}, {report['date']}: `{report['command']}`\n{machine.in_words(report)}\n{report['timed']}\n")
+    print("| case | device | seconds | baseline / case | peak GiB | GPU GiB |\n|---|---|---:|---:|---:|---:|")
+    for name, row in report["cases"].items():
+        ratio, gpu = (row[key] if row[key] is not None else "" for key in ("ratio", "gpu_gib"))
+        print(f"| {name} | {row['device']} | {row['seconds']:.4g} | {ratio} | {row['peak_gib']:.2f} | {gpu} |")
+    for name, row in report["cases"].items():
+        if row["figures"]:
+            print(f"\n{name}: {json.dumps(row['figures'])}")
+    for precision, seconds in report.get("one_class", {}).items():
+        print(
+            f"\none class, {precision}, extrapolated: {CLASS_IMAGES} images extracted {seconds['extraction']:.1f} s + "
+            f"{CLASS_EPOCHS} epochs of them trained {seconds['training']:.1f} s = {seconds['total']:.1f} s; "
+            f"measured {seconds['step']:.4g} s a step"
+        )
+
+
 if __name__ == "__main__":
-    raise SystemExit(run(main))
+    raise SystemExit(cli.run(main))

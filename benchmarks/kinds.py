@@ -1,0 +1,76 @@
+"""What can be measured: the rows of each kind, `module.function` below `benchmarks` with its arguments."""
+
+from dataclasses import dataclass
+
+from benchmarks.measure import Case
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One value of --what: the unit of its seconds, what is timed, its rows, and what writes their files."""
+
+    unit: str
+    timed: str
+    cases: dict[str, Case]
+    prepare: str = ""
+
+
+KINDS = {
+    "extraction": Kind(
+        "image",
+        "sample in memory → tokens and operators (plain: dense features); reading and resizing excluded",
+        {
+            "plain": Case("cases.plain_extraction", (), 2, "plain"),
+            "fp32": Case("cases.extraction", ("fp32",), 5, "plain"),
+            "bf16": Case("cases.extraction", ("bf16",), 5, "plain"),
+        },
+    ),
+    "inference": Kind(
+        "image",
+        "sample in memory → maps and score; `with reading`: 800×800 PNG and TIFF → maps and score",
+        {
+            "plain": Case("cases.plain_inference", (), 2, "plain"),
+            "fp32": Case("cases.inference", ("fp32",), 5, "plain"),
+            "bf16": Case("cases.inference", ("bf16",), 5, "plain"),
+            "fp32 with reading": Case("cases.inference_with_reading", ("fp32",), 3, "plain"),
+            "bf16 with reading": Case("cases.inference_with_reading", ("bf16",), 3, "plain"),
+        },
+        "cases.write_files",
+    ),
+    "training": Kind(
+        "image",
+        "an optimiser step on tokens in memory (plain: on features extracted anew, as the original scripts do); "
+        "reading and resizing excluded",
+        {
+            "plain": Case("cases.plain_training", (), 2, "plain"),
+            "fp32": Case("cases.training", ("fp32",), 3, "plain"),
+            "bf16": Case("cases.training", ("bf16",), 3, "plain"),
+            "extraction fp32": Case("cases.extraction", ("fp32",), 3),
+            "extraction bf16": Case("cases.extraction", ("bf16",), 3),
+        },
+    ),
+    "preprocessing": Kind(
+        "scan",
+        "raw cloud in memory → mask of the object, on one core; `command`: the whole command line on a raw tree at "
+        "400 px, from its start, with reading and writing",
+        {
+            "Open3D, 400 px": Case("preprocessing_cases.open3d_in_memory", (400,), 1, "Open3D, 400 px"),
+            "400 px": Case("preprocessing_cases.in_memory", (400,), 3, "Open3D, 400 px"),
+            "Open3D, 800 px": Case("preprocessing_cases.open3d_in_memory", (800,), 1, "Open3D, 800 px", False, True),
+            "800 px": Case("preprocessing_cases.in_memory", (800,), 3, "Open3D, 800 px"),
+            "command, 1 worker": Case("preprocessing_cases.command_line", (1,), 3, "command, 1 worker"),
+            "command, 2 workers": Case("preprocessing_cases.command_line", (2,), 3, "command, 1 worker"),
+        },
+        "preprocessing_cases.prepare",
+    ),
+    "metrics": Kind(
+        "class",
+        "maps of 110 test images, 224×224, in memory → all figures of the result file",
+        {"evaluate": Case("metrics_cases.evaluation", (110, 224), 3)},
+    ),
+    "demo": Kind(
+        "run",
+        "00_demo.sh, once, all of it",
+        {"demo": Case("demo_case.demo", (), 1, "", False)},
+    ),
+}
