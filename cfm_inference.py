@@ -117,7 +117,8 @@ def main(argv: list[str] | None = None) -> int:
         for batch in batches(iter_samples(records, skipped), args.batch_size):
             start = time.perf_counter()
             tokens = extract_batch([sample for _, sample in batch], extractor, device)
-            found = [detector.predict(t, args.aggregation).cpu() for t in tokens]
+            maps = [detector.predict(t, args.aggregation) for t in tokens]
+            found = [anomaly_map.cpu() for anomaly_map in maps]  # only here the GPU is waited for
             seconds = (time.perf_counter() - start) / len(batch)
             for (record, sample), anomaly_map in zip(batch, found, strict=True):
                 image, depth, gt = tensor_to_image(sample.rgb), sample.xyz[2].numpy(), sample.gt.numpy()

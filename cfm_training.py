@@ -29,6 +29,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "(default: %(default)s)",
     )
     parser.add_argument("--shots", type=cli.positive_int, help="train on the first N images only (default: all)")
+    parser.add_argument(
+        "--pixel_fraction",
+        type=cli.fraction,
+        default=1.0,
+        help="share of each image's foreground pixels that a step sees, drawn anew at each step, in (0, 1]; 0.1 trains "
+        "several times faster (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of initialisation and order, ≥ 0 (default: %(default)s)")
     parser.add_argument(
         "--token_cache",
@@ -57,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     from datasets.sample import Sample, iter_samples
     from models.cfm import training
     from models.extractors import ExtractorOptions, build_extractor
-    from models.token_store import CPU, cache_tokens, extract_tokens
+    from models.token_store import cache_tokens, extract_tokens
     from models.tokens import Tokens
     from utils.checkpoint import CheckpointName
     from utils.files import sha256_file, sha256_text
@@ -80,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     extractor.fit(sample for _, sample in load(records, "fitting"))
     digests = {record: f"{sha256_file(record.rgb)} {sha256_file(record.xyz)}" for record in records}
     data = {"sha256": sha256_text(" ".join(digests.values())), "shots": args.shots}
-    run = (args.mapper, precision, args.epochs_no, args.batch_size, args.seed)
+    run = args.mapper, precision, args.epochs_no, args.batch_size, args.seed, args.pixel_fraction
     config = training.CFMConfig(extractor.fingerprint(), data, *run)
     if args.resume and training.is_finished(name, config):
         print(f"{args.class_name}: this run is finished, see {name.path(training.PART, '.json')}")
@@ -93,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         tokens = cache_tokens(digests, load, extractor, args.batch_size, device, args.token_cache)
     else:
         samples = (sample for _, sample in load(records))
-        tokens = [t.to(CPU) for t in extract_tokens(samples, extractor, args.batch_size, device)]
+        tokens = list(extract_tokens(samples, extractor, args.batch_size, device))
     if not tokens:
         raise UserError(f"none of the {len(records)} samples can be used. The first: {(skipped or ['?'])[0]}")
     extracted = time.perf_counter()

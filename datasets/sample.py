@@ -17,8 +17,10 @@ from datasets.frames import pad_to_square
 from datasets.readers import read_gt, read_rgb, read_xyz, refuse_raw
 from datasets.records import Record
 from utils.errors import UserError
+from utils.parallel import available_cores
 
 GRID = 224  # side of the sample grid in pixels
+READERS = min(8, available_cores())  # threads that decode files ahead of their use
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -136,7 +138,7 @@ def load_sample(record: Record, size: int = GRID) -> Sample:
 
 
 def iter_samples(
-    records: Sequence[Record], skipped: list[str] | None = None, workers: int = 2, size: int = GRID
+    records: Sequence[Record], skipped: list[str] | None = None, workers: int = READERS, size: int = GRID
 ) -> Generator[tuple[Record, Sample], None, None]:
     """Load records in order, a few ahead of the consumer in `workers` threads; yields each with its sample.
 

@@ -11,7 +11,7 @@ whose geometry row of L is not empty. Only these rows are ever made.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -25,7 +25,7 @@ from torch.nn import functional
 class LiftingOperator:
     """A sparse (P, T) matrix in compressed rows: row p holds `values[offsets[p]:offsets[p + 1]]` at those `indices`.
 
-    offsets: (P + 1,) int64; indices: (E,) int64 in [0, T); values: (E,) float32; n_tokens: T.
+    offsets: (P + 1,) int32; indices: (E,) int32 in [0, T); values: (E,) float32; n_tokens: T.
     """
 
     offsets: Tensor
@@ -39,8 +39,11 @@ class LiftingOperator:
         return len(self.offsets) - 1
 
     def to(self, device: torch.device) -> "LiftingOperator":
-        """The same operator on another device."""
-        return LiftingOperator(self.offsets.to(device), self.indices.to(device), self.values.to(device), self.n_tokens)
+        """The same operator on another device; itself where it is there already."""
+        values = self.values.to(device)
+        if values is self.values:
+            return self
+        return LiftingOperator(self.offsets.to(device), self.indices.to(device), values, self.n_tokens)
 
     def multiply(self, tokens: Tensor) -> Tensor:
         """L·T: (T, D) → (P, D), in the type of the tokens. Gradients are left to the caller: Lᵀ·G is `transposed`."""
@@ -64,54 +67,125 @@ class LiftingOperator:
             if len(offsets) > 1:
                 yield LiftingOperator(offsets, self.indices[start:stop], self.values[start:stop], self.n_tokens)
 
+    def rows(self, chosen: Tensor) -> "LiftingOperator":
+        """The operator that makes only the chosen pixels, (P',) int64; its rows are filled with zeros to one length."""
+        starts, stops = self.offsets[chosen, None], self.offsets[chosen + 1, None]  # (P', 1)
+        entries = starts + torch.arange(self.longest_row, device=chosen.device)  # (P', longest)
+        inside = entries < stops
+        entries = entries.clamp(max=len(self.indices) - 1).flatten()
+        offsets = torch.arange(len(chosen) + 1, dtype=torch.int32, device=chosen.device) * self.longest_row
+        return LiftingOperator(offsets, self.indices[entries], self.values[entries] * inside.flatten(), self.n_tokens)
+
+    @cached_property
+    def longest_row(self) -> int:
+        """Most entries in a row."""
+        return int(self.offsets.diff().max()) if self.n_pixels else 0
+
+    @cached_property
     def transposed(self) -> "LiftingOperator":
-        """Lᵀ, a (T, P) operator."""
-        rows = torch.repeat_interleave(
-            torch.arange(self.n_pixels, device=self.indices.device), self.offsets.diff(), output_size=len(self.indices)
+        """Lᵀ, a (T, P) operator; kept, since training asks for it at every step."""
+        device = self.indices.device
+        rows = torch.arange(self.n_pixels, dtype=torch.int32, device=device).repeat_interleave(
+            self.offsets.diff(), output_size=len(self.indices)
         )
-        order = self.indices.argsort(stable=True)
-        counts = torch.bincount(self.indices, minlength=self.n_tokens)
-        offsets = functional.pad(counts.cumsum(0), (1, 0))
-        return LiftingOperator(offsets, rows[order], self.values[order], self.n_pixels)
+        columns, order = self.indices.sort(stable=True)
+        return LiftingOperator(_row_offsets(columns, self.n_tokens), rows[order], self.values[order], self.n_pixels)
+
+
+def _row_offsets(rows: Tensor, n_rows: int) -> Tensor:
+    """Where each row starts in a list of entries sorted by row: (E,) row numbers → (n_rows + 1,) int32."""
+    numbers = torch.arange(n_rows + 1, dtype=rows.dtype, device=rows.device)
+    return torch.searchsorted(rows, numbers, out_int32=True)
 
 
 def geometry_operator(
-    valid: np.ndarray, neighbours: np.ndarray, squared_distances: np.ndarray, n_centres: int
-) -> tuple[np.ndarray, LiftingOperator]:
+    valid: Tensor, neighbours: Tensor, squared_distances: Tensor, n_centres: int
+) -> tuple[Tensor, LiftingOperator]:
     """L_3D: from the tokens of point groups to pixels; its non-empty rows are the foreground.
 
     Args:
         valid: (H, W) bool, True = the pixel holds a point; H = W.
-        neighbours: (N, 3) indices of the nearest centres of each valid pixel, pixels row-major.
+        neighbours: (N, 3) int64 indices of the nearest centres of each valid pixel, pixels row-major.
         squared_distances: (N, 3) in m².
         n_centres: number of groups G.
 
     Returns:
-        foreground (P,) int64 flat pixel indices, ascending; the (P, G) operator.
+        foreground (P,) int64 flat pixel indices, ascending; the (P, G) operator. Both on the device of the input.
     """
-    n_points = len(neighbours)
-    weights = 1.0 / (squared_distances.astype(np.float64) + 1e-8)
-    weights /= weights.sum(axis=1, keepdims=True)
+    if valid.device.type != "cpu":
+        return geometry_operator_by_torch(valid, neighbours, squared_distances, n_centres)
+    weights = _interpolation_weights(squared_distances).numpy()
     interpolation = sparse.csr_matrix(
-        (weights.ravel(), neighbours.ravel(), np.arange(n_points + 1) * 3), shape=(n_points, n_centres)
+        (weights.ravel(), neighbours.numpy().ravel(), np.arange(len(weights) + 1) * 3), shape=(len(weights), n_centres)
     )
-    pooled = _pooling_matrix(valid.shape[0])[:, np.flatnonzero(valid)] @ interpolation
+    pooled = _pooling_matrix(valid.shape[0])[:, np.flatnonzero(valid.numpy())] @ interpolation
     foreground = np.flatnonzero(np.diff(pooled.indptr))
-    return foreground, _from_scipy(pooled[foreground])
+    matrix = pooled[foreground]
+    matrix.sort_indices()
+    offsets, indices = (torch.from_numpy(part.astype(np.int32)) for part in (matrix.indptr, matrix.indices))
+    values = torch.from_numpy(matrix.data.astype(np.float32))
+    return torch.from_numpy(foreground), LiftingOperator(offsets, indices, values, n_centres)
 
 
-def bilinear_operator(grid_side: int, size: int, foreground: np.ndarray) -> LiftingOperator:
-    """L_2D: bilinear upsampling of a square token grid, half-pixel centres, at the foreground pixels only.
+def geometry_operator_by_torch(
+    valid: Tensor, neighbours: Tensor, squared_distances: Tensor, n_centres: int
+) -> tuple[Tensor, LiftingOperator]:
+    """The same on any device: each entry of the pooling at a valid pixel, times its three centres, summed.
+
+    Sums are float64, as on the CPU.
+    """
+    pixels, members, pooling = _pooling_entries(valid.shape[0], valid.device)
+    chosen = valid.flatten()[members].nonzero().flatten()
+    points = (valid.flatten().cumsum(0) - 1)[members[chosen]]  # number of each chosen member among the valid pixels
+    weights = _interpolation_weights(squared_distances)[points] * pooling[chosen, None]  # (chosen, 3)
+    places = torch.stack([pixels[chosen, None].expand(-1, 3), neighbours[points]]).flatten(1)
+    matrix = torch.sparse_coo_tensor(
+        places, weights.flatten(), (valid.numel(), n_centres), check_invariants=False
+    ).coalesce()
+    rows, columns = matrix.indices()
+    offsets = _row_offsets(rows, valid.numel())
+    foreground = offsets.diff().nonzero().flatten()
+    # Empty rows have no entries, so without them each row still ends where the next one starts.
+    operator = LiftingOperator(
+        torch.cat([offsets[foreground], offsets[-1:]]), columns.int(), matrix.values().float(), n_centres
+    )
+    return foreground, operator
+
+
+def _interpolation_weights(squared_distances: Tensor) -> Tensor:
+    """Inverse-distance weights of the nearest centres: (N, 3) in m² → (N, 3) float64, each row sums to 1."""
+    weights = 1.0 / (squared_distances.double() + 1e-8)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def bilinear_operator(grid_side: int, size: int, foreground: Tensor) -> LiftingOperator:
+    """L_2D: bilinear upsampling of a square token grid, half-pixel centres, clamped at the border, four entries a row.
 
     Args:
-        grid_side: tokens a side; T = grid_side².
+        grid_side: tokens a side, at least 2; T = grid_side².
         size: side H = W of the pixel grid.
-        foreground: (P,) flat pixel indices.
+        foreground: (P,) int64 flat pixel indices.
 
     Returns:
-        The (P, T) operator.
+        The (P, T) operator on the device of `foreground`.
     """
-    return _from_scipy(_bilinear_matrix(grid_side, size)[foreground])
+    indices, values = (
+        part.index_select(0, foreground) for part in _bilinear_entries(grid_side, size, foreground.device)
+    )
+    offsets = torch.arange(0, indices.numel() + 1, 4, dtype=torch.int32, device=foreground.device)
+    return LiftingOperator(offsets, indices.flatten(), values.flatten(), grid_side**2)
+
+
+@lru_cache(maxsize=4)
+def _bilinear_entries(grid_side: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The four tokens around each pixel: their indices (size², 4) int32 and weights (size², 4) float32."""
+    position = ((torch.arange(size).double() + 0.5) * grid_side / size - 0.5).clamp(0, grid_side - 1)
+    low = position.int().clamp(max=grid_side - 2)
+    fraction = position - low
+    places, weights = torch.stack([low, low + 1], dim=1), torch.stack([1 - fraction, fraction], dim=1)  # (size, 2)
+    indices = places[:, None, :, None] * grid_side + places[None, :, None, :]  # (size, size, 2, 2)
+    values = weights[:, None, :, None] * weights[None, :, None, :]
+    return indices.reshape(-1, 4).to(device), values.reshape(-1, 4).float().to(device)
 
 
 @lru_cache(maxsize=4)
@@ -127,26 +201,8 @@ def _pooling_matrix(size: int) -> sparse.csr_matrix:
 
 
 @lru_cache(maxsize=4)
-def _bilinear_matrix(grid_side: int, size: int) -> sparse.csr_matrix:
-    """Bilinear interpolation with half-pixel centres, clamped at the border: (size², grid_side²)."""
-    position = ((np.arange(size) + 0.5) * grid_side / size - 0.5).clip(0, grid_side - 1)
-    low = np.minimum(position.astype(np.int64), grid_side - 2)
-    fraction = position - low
-    rows = np.arange(size).repeat(2)
-    columns = np.stack([low, low + 1], axis=1).ravel()
-    line = sparse.csr_matrix(
-        (np.stack([1 - fraction, fraction], axis=1).ravel(), (rows, columns)), shape=(size, grid_side)
-    )
-    line.eliminate_zeros()
-    return sparse.kron(line, line, format="csr")
-
-
-def _from_scipy(matrix: sparse.csr_matrix) -> LiftingOperator:
-    """A scipy matrix as an operator."""
-    matrix.sort_indices()
-    return LiftingOperator(
-        torch.from_numpy(matrix.indptr.astype(np.int64)),
-        torch.from_numpy(matrix.indices.astype(np.int64)),
-        torch.from_numpy(matrix.data.astype(np.float32)),
-        matrix.shape[1],
-    )
+def _pooling_entries(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The pooling matrix as entries on a device: row (E,) int64, column (E,) int64, value (E,) float64."""
+    matrix = _pooling_matrix(size).tocoo()
+    rows, columns = (torch.from_numpy(part.astype(np.int64)).to(device) for part in (matrix.row, matrix.col))
+    return rows, columns, torch.from_numpy(matrix.data).to(device)

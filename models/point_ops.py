@@ -1,59 +1,96 @@
 """Operations on point sets: farthest point sampling, nearest neighbours, grouping.
 
 N is the number of points, G of groups (sampled centres), M of points in a group. Coordinates are metres. No compiled
-extension: exact library routines on the CPU, plain torch on a GPU, the same picks on both.
+extension: exact library routines on the CPU; on a GPU plain torch, and a Triton kernel for sampling. The picks are the
+same on both.
 """
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 SKIPPED_SQUARED_NORM = 1e-3
 """Points with |p|² at or below this are never sampled and never update distances, as in the CUDA sampler (PointNet++
 operators) that every published Point-MAE feature was made with."""
 
 
-def farthest_point_sampling(points: Tensor, n_samples: int) -> Tensor:
-    """Sample centres: start at point 0, then always take the point farthest from all chosen so far.
+def farthest_point_sampling(clouds: Sequence[Tensor], n_samples: int) -> Tensor:
+    """Sample centres of each cloud: start at point 0, then always take the point farthest from all chosen so far.
 
-    Squared distances are float32. Points near the origin are skipped (SKIPPED_SQUARED_NORM), except that the start
-    stays point 0. When the points run out, the first point that is not skipped repeats.
+    Squared distances are float32; of points that are equally far the first is taken. Points near the origin are skipped
+    (SKIPPED_SQUARED_NORM), except that the start stays point 0. When the points run out, the first point that is not
+    skipped repeats.
 
     Args:
-        points: (N, 3) float32, N ≥ 1.
+        clouds: B clouds of (N, 3) float32 on one device, N ≥ 1 of its own each.
         n_samples: number of centres G.
 
     Returns:
-        (G,) int64 indices into `points`.
+        (B, G) int64 indices into each cloud.
     """
-    kept = points.square().sum(dim=1) > SKIPPED_SQUARED_NORM  # (N,)
-    candidates = torch.cat([torch.zeros(1, dtype=torch.int64, device=points.device), kept[1:].nonzero().flatten() + 1])
-    n_distinct = min(n_samples, len(candidates))
-    picks = candidates[_sample(points[candidates], n_distinct)]
-    filler = candidates[1] if len(candidates) > 1 and not kept[0] else candidates[0]
-    return torch.cat([picks, filler.expand(n_samples - n_distinct)])
+    device = clouds[0].device.type
+    if device == "cpu":
+        return torch.stack([_sample_by_fpsample(points, n_samples) for points in clouds])
+    sample = _triton_sampler() if device == "cuda" else sample_by_torch
+    return sample(*pad_clouds(clouds), n_samples)
 
 
-def _sample(points: Tensor, n_samples: int) -> Tensor:
-    """Farthest point sampling of n_samples ≤ N of the (N, 3) points, from point 0. Returns (n_samples,) int64."""
-    if points.device.type != "cpu":
-        return sample_by_torch(points, n_samples)
+def _sample_by_fpsample(points: Tensor, n_samples: int) -> Tensor:
+    """Centres of one (N, 3) cloud on the CPU, (G,) int64."""
     import fpsample
 
+    kept = points.square().sum(dim=1) > SKIPPED_SQUARED_NORM  # (N,)
+    # Of points that are equally far the library takes the last, so they are handed over in reverse.
+    candidates = torch.cat([kept[1:].nonzero().flatten().flip(0) + 1, torch.zeros(1, dtype=torch.int64)])
+    last = len(candidates) - 1
     # The plain routine is exact; the library's bucket variants are not.
-    return torch.from_numpy(fpsample.fps_sampling(points.numpy(), n_samples, start_idx=0).astype(np.int64))
+    order = fpsample.fps_sampling(points[candidates].numpy(), min(n_samples, last + 1), start_idx=last)
+    picks = candidates[torch.from_numpy(order.astype(np.int64))]
+    filler = candidates[last - 1] if last and not kept[0] else candidates[last]
+    picks[1:] = torch.where(picks[1:] == 0, filler, picks[1:])  # only points that lie on chosen ones were left
+    return torch.cat([picks, filler.expand(n_samples - len(picks))])
 
 
-def sample_by_torch(points: Tensor, n_samples: int) -> Tensor:
-    """The same picks on any device: n_samples ≤ N of the (N, 3) points, from point 0. Returns (n_samples,) int64."""
-    coordinates = points.T.contiguous()  # (3, N)
-    distances = torch.full((len(points),), torch.inf, device=points.device)
-    picks = torch.zeros(n_samples, dtype=torch.int64, device=points.device)
+def pad_clouds(clouds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """B clouds of (N, 3) as one batch for `sample_by_torch`: (B, 3, N) coordinates and (B, N) first distances.
+
+    Clouds are filled up with points at the origin, which are skipped like all points near it.
+    """
+    coordinates = pad_sequence(list(clouds), batch_first=True).transpose(1, 2).contiguous()
+    x, y, z = coordinates.square().unbind(dim=1)
+    kept = x + y + z > SKIPPED_SQUARED_NORM
+    return coordinates, torch.full_like(x, -1.0).masked_fill_(kept, torch.inf)
+
+
+def sample_by_torch(coordinates: Tensor, distances: Tensor, n_samples: int) -> Tensor:
+    """The same picks on any device.
+
+    Args:
+        coordinates: (B, 3, N) float32. distances: (B, N) float32, +inf, or −1 for a point that is skipped.
+        n_samples: G.
+
+    Returns:
+        (B, G) int64.
+    """
+    picks = torch.zeros(len(coordinates), n_samples, dtype=torch.int64, device=coordinates.device)
     for i in range(1, n_samples):
-        squares = (coordinates - coordinates[:, picks[i - 1 : i]]).square()  # (3, N)
-        distances = torch.minimum(distances, squares[0] + squares[1] + squares[2])
-        picks[i] = distances.argmax()
+        last = picks[:, None, i - 1 : i].expand(-1, 3, -1)  # (B, 3, 1)
+        x, y, z = (coordinates - coordinates.gather(2, last)).square().unbind(dim=1)
+        distances = torch.minimum(distances, x + y + z)
+        picks[:, i] = distances.argmax(dim=1)
     return picks
+
+
+def _triton_sampler() -> Callable[[Tensor, Tensor, int], Tensor]:
+    """The kernel, or the plain routine where Triton is not installed."""
+    try:
+        from models.sampling_kernel import sample_by_triton
+    except ImportError:
+        return sample_by_torch
+    return sample_by_triton
 
 
 def nearest_neighbours(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from models.lifting import LiftingOperator
-from models.tokens import Tokens
+from models.tokens import ModalityTokens, Tokens
 from utils.errors import UserError
 from utils.files import atomic_path, sha256_text
 
 CPU = torch.device("cpu")
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key: to be raised when the meaning of stored tokens changes."""
 
 
@@ -54,7 +54,10 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 def extract_batch(batch: Sequence[GridSample], extractor: TokenExtractor, device: torch.device) -> list[Tokens]:
     """Tokens of a batch of samples, extracted on `device`."""
-    rgb, xyz, valid = (torch.stack([getattr(s, name) for s in batch]).to(device) for name in ("rgb", "xyz", "valid"))
+    stacks = (torch.stack([getattr(s, name) for s in batch]) for name in ("rgb", "xyz", "valid"))
+    if device.type == "cuda":
+        stacks = (stack.pin_memory() for stack in stacks)  # so that copying need not wait for the GPU
+    rgb, xyz, valid = (stack.to(device, non_blocking=True) for stack in stacks)
     return extractor.extract(rgb, xyz, valid)
 
 
@@ -119,9 +122,9 @@ def cache_tokens(
 
 def save_tokens(path: Path, tokens: Tokens) -> None:
     """Write tokens and operators to one safetensors file, atomically."""
-    tensors = {"rgb": tokens.rgb, "xyz": tokens.xyz, "foreground": tokens.foreground.int()}
-    for name, lift in (("rgb_lift", tokens.rgb_lift), ("xyz_lift", tokens.xyz_lift)):
-        tensors |= {f"{name}.offsets": lift.offsets.int(), f"{name}.indices": lift.indices.to(torch.int16)}
+    tensors = {"rgb": tokens.rgb.tokens, "xyz": tokens.xyz.tokens, "foreground": tokens.foreground.int()}
+    for name, lift in (("rgb_lift", tokens.rgb.lift), ("xyz_lift", tokens.xyz.lift)):
+        tensors |= {f"{name}.offsets": lift.offsets, f"{name}.indices": lift.indices.to(torch.int16)}
         tensors |= {f"{name}.values": lift.values}
     tensors["size"] = torch.tensor(tokens.size)
     with atomic_path(path) as temporary:
@@ -139,10 +142,9 @@ def load_tokens(path: Path) -> Tokens:
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: damaged token cache ({error}). Delete the file; it is made again.") from error
 
-    def operator(name: str, n_tokens: int) -> LiftingOperator:
-        offsets, indices = tensors[f"{name}.offsets"].long(), tensors[f"{name}.indices"].long()
-        return LiftingOperator(offsets, indices, tensors[f"{name}.values"], n_tokens)
+    def modality(name: str) -> ModalityTokens:
+        offsets, indices = tensors[f"{name}_lift.offsets"], tensors[f"{name}_lift.indices"].int()
+        lift = LiftingOperator(offsets, indices, tensors[f"{name}_lift.values"], len(tensors[name]))
+        return ModalityTokens(tensors[name], lift)
 
-    rgb, xyz = tensors["rgb"], tensors["xyz"]
-    lifts = operator("rgb_lift", len(rgb)), operator("xyz_lift", len(xyz))
-    return Tokens(rgb, xyz, *lifts, tensors["foreground"].long(), int(tensors["size"]))
+    return Tokens(modality("rgb"), modality("xyz"), tensors["foreground"].long(), int(tensors["size"]))

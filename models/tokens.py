@@ -1,41 +1,72 @@
 """What a frozen extractor says of one sample, and how it reaches the pixels."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from models.lifting import LiftingOperator, bilinear_operator, geometry_operator
 from models.point_ops import farthest_point_sampling, nearest_neighbours
 
+PIXELS_A_BLOCK = {"cpu": 2048, "cuda": 1 << 17}
+"""Foreground pixels handled at a time: few enough for a processor's cache; on a GPU those of a whole image."""
+
+
+@dataclass(frozen=True)
+class ModalityTokens:
+    """Tokens of one modality, (T, D), and the operator that lifts them to the foreground pixels, (P, T)."""
+
+    tokens: Tensor
+    lift: LiftingOperator
+
+    def to(self, device: torch.device) -> "ModalityTokens":
+        """The same on another device; itself where it is there already."""
+        tokens, lift = self.tokens.to(device), self.lift.to(device)
+        return self if tokens is self.tokens and lift is self.lift else ModalityTokens(tokens, lift)
+
+    def lifted(self) -> Tensor:
+        """Features of all foreground pixels, (P, D)."""
+        return self.lift.multiply(self.tokens)
+
+    @cached_property
+    def blocks(self) -> list[LiftingOperator]:
+        """The operator cut into blocks of PIXELS_A_BLOCK rows; kept, with their transposes, from step to step."""
+        return list(self.lift.blocks(PIXELS_A_BLOCK[self.tokens.device.type]))
+
+    @cached_property
+    def norms(self) -> list[Tensor]:
+        """Euclidean norm of the feature of each pixel, (P,) cut into the same blocks; kept like them."""
+        return [lift.multiply(self.tokens).norm(dim=1) for lift in self.blocks]
+
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of both modalities with the operators that lift them to the foreground pixels.
+    """Tokens of both modalities of one sample.
 
     rgb: (T, D_2D) tokens of a square grid. xyz: (G, D_3D) tokens of point groups.
-    rgb_lift: (P, T) and xyz_lift: (P, G) operators. foreground: (P,) int64 flat indices into the pixel grid.
-    size: side H = W of the pixel grid. P = 0 for a sample without a valid point.
+    foreground: (P,) int64 flat indices into the pixel grid; P = 0 for a sample without a valid point.
+    size: side H = W of the pixel grid.
     """
 
-    rgb: Tensor
-    xyz: Tensor
-    rgb_lift: LiftingOperator
-    xyz_lift: LiftingOperator
+    rgb: ModalityTokens
+    xyz: ModalityTokens
     foreground: Tensor
     size: int
 
     def to(self, device: torch.device) -> "Tokens":
-        """The same tokens on another device."""
-        return Tokens(
-            self.rgb.to(device),
-            self.xyz.to(device),
-            self.rgb_lift.to(device),
-            self.xyz_lift.to(device),
-            self.foreground.to(device),
-            self.size,
-        )
+        """The same tokens on another device; themselves where they are there already."""
+        if self.foreground.device == device:
+            return self
+        return Tokens(self.rgb.to(device), self.xyz.to(device), self.foreground.to(device), self.size)
+
+    def draw_pixels(self, share: float, generator: torch.Generator) -> "Tokens":
+        """The same tokens with a random share of the foreground pixels, in (0, 1]; at least one where there is any."""
+        n_pixels = len(self.foreground)
+        n_drawn = min(n_pixels, max(1, round(share * n_pixels)))
+        rows = torch.randperm(n_pixels, generator=generator)[:n_drawn].sort().values.to(self.foreground.device)
+        rgb, xyz = (ModalityTokens(m.tokens, m.lift.rows(rows)) for m in (self.rgb, self.xyz))
+        return Tokens(rgb, xyz, self.foreground[rows], self.size)
 
 
 @dataclass(frozen=True)
@@ -53,25 +84,27 @@ class PointGroups:
     foreground: Tensor
 
 
-def group_cloud(xyz: Tensor, valid: Tensor, n_groups: int) -> PointGroups:
-    """Sample the centres of an organised cloud and make its geometry operator.
+def group_clouds(xyz: Tensor, valid: Tensor, n_groups: int) -> list[PointGroups]:
+    """Sample the centres of organised clouds and make their geometry operators.
 
     Args:
-        xyz: (3, H, W) float32 metres. valid: (H, W) bool, True = the pixel holds a point. n_groups: G.
+        xyz: (B, 3, H, W) float32 metres. valid: (B, H, W) bool, True = the pixel holds a point. n_groups: G.
 
     Returns:
-        The groups; for a cloud without a valid point all centres are at the origin and P = 0.
+        The groups of each cloud; where it has no valid point all centres are at the origin and P = 0.
     """
-    points = xyz[:, valid].T.contiguous()  # (N, 3)
-    if len(points):
-        picks = farthest_point_sampling(points, n_groups)
-        centres = points[picks]
+    clouds = xyz.movedim(1, -1)[valid].split(valid.sum(dim=(1, 2)).tolist())  # B of (N, 3)
+    origin = xyz.new_zeros(1, 3)
+    sampled = [points if len(points) else origin for points in clouds]
+    groups = []
+    for points, source, mask, picks in zip(
+        clouds, sampled, valid, farthest_point_sampling(sampled, n_groups), strict=True
+    ):
+        centres = source[picks]
         squared, nearest = nearest_neighbours(points, centres, 3)
-    else:
-        picks, centres = torch.zeros(n_groups, dtype=torch.int64, device=xyz.device), points.new_zeros(n_groups, 3)
-        squared, nearest = points.new_zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64)
-    foreground, lift = geometry_operator(valid.cpu().numpy(), nearest.cpu().numpy(), squared.cpu().numpy(), n_groups)
-    return PointGroups(points, picks, centres, lift.to(xyz.device), torch.from_numpy(foreground).to(xyz.device))
+        foreground, lift = geometry_operator(mask, nearest, squared, n_groups)
+        groups.append(PointGroups(points, picks, centres, lift, foreground))
+    return groups
 
 
 def make_tokens(rgb: Tensor, xyz: Tensor, groups: PointGroups, size: int) -> Tokens:
@@ -80,6 +113,5 @@ def make_tokens(rgb: Tensor, xyz: Tensor, groups: PointGroups, size: int) -> Tok
     Args:
         rgb: (T, D_2D) tokens of a square grid. xyz: (G, D_3D). groups: of the same sample. size: of the grid.
     """
-    foreground: np.ndarray = groups.foreground.cpu().numpy()
-    rgb_lift = bilinear_operator(round(len(rgb) ** 0.5), size, foreground).to(rgb.device)
-    return Tokens(rgb, xyz, rgb_lift, groups.lift, groups.foreground, size)
+    rgb_lift = bilinear_operator(round(len(rgb) ** 0.5), size, groups.foreground)
+    return Tokens(ModalityTokens(rgb, rgb_lift), ModalityTokens(xyz, groups.lift), groups.foreground, size)

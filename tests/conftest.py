@@ -19,7 +19,7 @@ from models.cfm.mappers import CrossmodalMapper
 from models.extractors.dino import DinoEncoder
 from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings
 from models.extractors.point_mae import PointMAEEncoder
-from models.tokens import Tokens, group_cloud, make_tokens
+from models.tokens import Tokens, group_clouds, make_tokens
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = ("dome", "near", "plank")
@@ -134,7 +134,7 @@ def make_random_tokens() -> Callable[[int], Tokens]:
         size, (v, u) = 32, torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
         valid = ((u - 15) ** 2 + (v - 16) ** 2) < 100 + 5 * seed
         xyz = torch.stack([u / 100 - 0.15, v / 100 - 0.15, 0.6 + 0.02 * torch.rand(size, size, generator=generator)])
-        groups = group_cloud(xyz * valid, valid, 20)
+        groups = group_clouds((xyz * valid)[None], valid[None], 20)[0]
         grid = torch.cartesian_prod(torch.linspace(-0.15, 0.15, 7), torch.linspace(-0.15, 0.15, 7)).flip(1)  # x, y
         rgb = torch.cos(grid @ torch.linspace(-30, 20, 12).view(2, 6)) + 0.1 * torch.randn(49, 6, generator=generator)
         geometry = torch.sin(groups.centres[:, :2] @ torch.linspace(-40, 40, 16).view(2, 8) + 1)

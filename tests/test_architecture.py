@@ -16,7 +16,8 @@ ALLOWED = {
     "datasets": ("datasets", "utils"),
     "processing": ("processing", "datasets", "utils"),
 }
-FOUNDATIONS = ("models.point_ops", "models.lifting")  # of `models`, these import each other and `utils` only
+# Of `models`, these import each other and `utils` only.
+FOUNDATIONS = ("models.point_ops", "models.sampling_kernel", "models.lifting")
 HEAVY = ("open3d", "wandb", "matplotlib", "pandas")  # imported inside the functions that use them
 SILENT = ("models", "utils.metrics", "processing")  # numeric code; the scripts in it may print
 

@@ -12,18 +12,13 @@ from tqdm import tqdm
 from utils.errors import UserError
 
 
-def epoch_batches(n_samples: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """A permutation of the samples cut into batches; it depends on (seed, epoch) alone, so a resumed run sees the same.
-
-    The last batch may be smaller.
-    """
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % (1 << 63))
-    order = torch.randperm(n_samples, generator=generator)
-    return [batch.tolist() for batch in order.split(batch_size)]
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """The source of all randomness of an epoch; it depends on (seed, epoch) alone, so a resumed run sees the same."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % (1 << 63))
 
 
 def train_epochs(
-    step: Callable[[list[int]], Mapping[str, Tensor]],
+    step: Callable[[list[int], torch.Generator], Mapping[str, Tensor]],
     n_samples: int,
     epochs: range,
     batch_size: int,
@@ -33,11 +28,12 @@ def train_epochs(
     """Run the epochs.
 
     Args:
-        step: takes the indices of a batch, updates the model, returns named losses (scalars, on any device).
+        step: takes the indices of a batch and the epoch's generator (on the CPU), updates the model, returns named
+            losses (scalars, on any device; they are read once an epoch).
         n_samples: number of training samples.
         epochs: those still to run, counted from 0.
-        batch_size: samples a step.
-        seed: of the order of the samples.
+        batch_size: samples a step; the last of an epoch may have fewer.
+        seed: of the order of the samples and of what the steps draw.
         after_epoch: called with the log entry of each epoch: `epoch` (counted from 1), the losses averaged over the
             samples, `seconds`.
 
@@ -48,8 +44,9 @@ def train_epochs(
         for epoch in progress:
             start = time.perf_counter()
             totals: dict[str, Tensor] = {}
-            for batch in epoch_batches(n_samples, batch_size, seed, epoch):
-                for name, loss in step(batch).items():
+            generator = epoch_generator(seed, epoch)
+            for batch in torch.randperm(n_samples, generator=generator).split(batch_size):
+                for name, loss in step(batch.tolist(), generator).items():
                     totals[name] = totals.get(name, torch.zeros_like(loss)) + loss * len(batch)
             losses = {name: float(total) / n_samples for name, total in totals.items()}
             if not all(math.isfinite(loss) for loss in losses.values()):

@@ -1,23 +1,18 @@
 """Crossmodal Feature Mapping (Costanzino et al., CVPR 2024): two mappers trained on nominal tokens, and their maps."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from models.anomaly_map import AnomalyMap, make_anomaly_map
-from models.cfm.losses import cosine_distances
+from models.cfm.losses import LastLayerLoss
 from models.cfm.mappers import CrossmodalMapper, mapper_variant, mapper_widths
 from models.cfm.scoring import discrepancy, scatter_to_grid
-from models.lifting import LiftingOperator
-from models.tokens import Tokens
+from models.tokens import ModalityTokens, Tokens
 
 LEARNING_RATE = 1e-3
-
-PIXELS_A_BLOCK = {"cpu": 2048, "cuda": 1 << 17}
-"""Pixels mapped at a time: few enough for a processor's cache, enough to fill a GPU."""
 
 
 class CrossmodalDetector(nn.Module):
@@ -61,9 +56,10 @@ class CrossmodalDetector(nn.Module):
             The two means, `loss_2Dto3D` and `loss_3Dto2D`, scalars without gradient.
         """
         n_pixels = sum(len(tokens.foreground) for tokens in batch)
-        directions = zip(*(self._directions(tokens) for tokens in batch), strict=True)
-        losses = (torch.stack([self._backward(way, n_pixels) for way in ways]).sum() for ways in directions)
-        return dict(zip(("loss_2Dto3D", "loss_3Dto2D"), losses, strict=True))
+        return {
+            "loss_2Dto3D": self._backward(self.rgb_to_xyz, [(tokens.rgb, tokens.xyz) for tokens in batch], n_pixels),
+            "loss_3Dto2D": self._backward(self.xyz_to_rgb, [(tokens.xyz, tokens.rgb) for tokens in batch], n_pixels),
+        }
 
     @torch.no_grad()
     def predict(self, tokens: Tokens, aggregation: str = "product") -> AnomalyMap:
@@ -73,60 +69,42 @@ class CrossmodalDetector(nn.Module):
             tokens: of the sample. aggregation: `product` (the paper's), `sum`, `max`, `2d` or `3d`.
         """
         psi_3d, psi_2d = (
-            scatter_to_grid(self._discrepancies(way), tokens.foreground, tokens.size)
-            for way in self._directions(tokens)
+            scatter_to_grid(self._discrepancies(*way), tokens.foreground, tokens.size)
+            for way in ((self.rgb_to_xyz, tokens.rgb, tokens.xyz), (self.xyz_to_rgb, tokens.xyz, tokens.rgb))
         )
         return make_anomaly_map(psi_2d, psi_3d, aggregation)
-
-    def _directions(self, tokens: Tokens) -> tuple["Direction", "Direction"]:
-        """2D→3D and 3D→2D of one sample."""
-        return (
-            Direction(self.rgb_to_xyz, tokens.rgb, tokens.rgb_lift, tokens.xyz, tokens.xyz_lift),
-            Direction(self.xyz_to_rgb, tokens.xyz, tokens.xyz_lift, tokens.rgb, tokens.rgb_lift),
-        )
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def _discrepancies(self, way: "Direction") -> Tensor:
+    def _discrepancies(self, mapper: CrossmodalMapper, source: ModalityTokens, target: ModalityTokens) -> Tensor:
         """Discrepancy at each foreground pixel, (P,)."""
-        found = [torch.zeros(0, device=way.source.device)]
-        with self._autocast(way.source.device):
-            hidden = way.mapper.hidden_tokens(way.source)
-            for lift, target_lift in way.blocks():
-                mapped = way.mapper.from_lifted(lift.multiply(hidden))
-                found.append(discrepancy(mapped, target_lift.multiply(way.target)))
+        found = [torch.zeros(0, device=source.tokens.device)]
+        with self._autocast(source.tokens.device):
+            hidden = mapper.hidden_tokens(source.tokens)
+            for lift, target_lift in zip(source.blocks, target.blocks, strict=True):
+                mapped = mapper.from_lifted(lift.multiply(hidden))
+                found.append(discrepancy(mapped, target_lift.multiply(target.tokens)))
         return torch.cat(found)
 
-    def _backward(self, way: "Direction", n_pixels: int) -> Tensor:
-        """Add the gradients of one direction of one sample; its part of the loss, a scalar without gradient."""
-        gradients, total = [], torch.zeros((), device=way.source.device)
-        with self._autocast(way.source.device):
-            hidden = way.mapper.hidden_tokens(way.source)  # (T, h)
-        for lift, target_lift in way.blocks():
-            lifted = lift.multiply(hidden.detach()).requires_grad_()
-            with self._autocast(way.source.device):
-                mapped = way.mapper.from_lifted(lifted)
-            loss = cosine_distances(mapped, target_lift.multiply(way.target)).sum() / n_pixels
-            loss.backward()
-            gradients.append(cast(Tensor, lifted.grad))
-            total += loss.detach()
-        if gradients:
-            hidden.backward(way.lift.transposed().multiply(torch.cat(gradients)))
-        return total
-
-
-@dataclass(frozen=True)
-class Direction:
-    """One mapper with the tokens it maps, (T, in), those it is compared with, (G, out), and their operators."""
-
-    mapper: CrossmodalMapper
-    source: Tensor
-    lift: LiftingOperator
-    target: Tensor
-    target_lift: LiftingOperator
-
-    def blocks(self) -> Iterator[tuple[LiftingOperator, LiftingOperator]]:
-        """Both operators cut into the same blocks of pixels."""
-        size = PIXELS_A_BLOCK[self.source.device.type]
-        return zip(self.lift.blocks(size), self.target_lift.blocks(size), strict=True)
+    def _backward(
+        self, mapper: CrossmodalMapper, images: Sequence[tuple[ModalityTokens, ModalityTokens]], n_pixels: int
+    ) -> Tensor:
+        """Add the gradients of one direction for images of (source, target); its loss, a scalar without gradient."""
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        loss = LastLayerLoss(mapper.output, dtype, n_pixels)
+        for source, target in images:
+            with self._autocast(source.tokens.device):
+                hidden = mapper.hidden_tokens(source.tokens)  # (T, h)
+            lowered = torch.zeros_like(hidden, dtype=torch.float32)
+            loss.begin(target.tokens)
+            for lift, target_lift, norms in zip(source.blocks, target.blocks, target.norms, strict=True):
+                lifted = lift.multiply(hidden.detach()).requires_grad_()
+                with self._autocast(source.tokens.device):
+                    activations = mapper.before_output(lifted)
+                activations.backward(loss.add(activations.detach(), target_lift, norms))
+                lowered += lift.transposed.multiply(cast(Tensor, lifted.grad))
+            hidden.backward(lowered.to(hidden.dtype))
+            loss.end()
+        loss.backward()
+        return loss.total

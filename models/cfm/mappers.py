@@ -33,10 +33,14 @@ class CrossmodalMapper(nn.Module):
 
     def from_lifted(self, lifted: Tensor) -> Tensor:
         """Everything after that: lifted hidden tokens (P, h) → mapped features (P, out)."""
+        return self.output(self.before_output(lifted))
+
+    def before_output(self, lifted: Tensor) -> Tensor:
+        """Lifted hidden tokens (P, h) → the activations that the last layer maps, (P, h)."""
         hidden = functional.gelu(lifted + self.input.bias.to(lifted.dtype))
         for name in self.inner:
             hidden = functional.gelu(self.get_submodule(name)(hidden))
-        return self.output(hidden)
+        return hidden
 
 
 def mapper_variant(state: dict[str, Tensor]) -> str:

@@ -2,12 +2,17 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 def discrepancy(mapped: Tensor, observed: Tensor) -> Tensor:
     """Distance of L2-normalised features, ‖m/‖m‖ − f/‖f‖‖₂, row by row: (P, D) and (P, D) → (P,) in [0, 2]."""
-    return (functional.normalize(mapped.float(), dim=1) - functional.normalize(observed.float(), dim=1)).norm(dim=1)
+    unit = mapped * _reciprocal_norms(mapped)
+    return unit.addcmul_(observed, _reciprocal_norms(observed), value=-1).norm(dim=1)
+
+
+def _reciprocal_norms(features: Tensor) -> Tensor:
+    """(P, D) → (P, 1) float32, finite for a row of zeros."""
+    return 1 / torch.linalg.vector_norm(features, dim=1, keepdim=True, dtype=torch.float32).clamp(min=1e-12)
 
 
 def scatter_to_grid(values: Tensor, foreground: Tensor, size: int) -> Tensor:

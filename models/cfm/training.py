@@ -33,6 +33,7 @@ class CFMConfig:
 
     extractor: its fingerprint. data: a hash of the training files, and how many were to be used.
     mapper: `mlp` or `mlp_big`. precision: `fp32` or `bf16`. epochs, batch_size, seed: of the run.
+    pixel_fraction: share of an image's foreground pixels that each step sees, drawn anew, in (0, 1].
     """
 
     extractor: Mapping[str, Any]
@@ -42,6 +43,7 @@ class CFMConfig:
     epochs: int
     batch_size: int
     seed: int
+    pixel_fraction: float
 
 
 def train(
@@ -65,7 +67,7 @@ def train(
         UserError: a loss is not finite, or the saved state belongs to a run with another configuration.
     """
     detector = CrossmodalDetector(
-        tokens[0].rgb.shape[1], tokens[0].xyz.shape[1], config.mapper, config.precision, config.seed
+        tokens[0].rgb.tokens.shape[1], tokens[0].xyz.tokens.shape[1], config.mapper, config.precision, config.seed
     ).to(device)
     optimizer = torch.optim.Adam(detector.parameters(), lr=LEARNING_RATE)
     state_path, log_path = name.path(RESUME), name.path(PART, ".jsonl")
@@ -76,10 +78,15 @@ def train(
         state_path.unlink(missing_ok=True)
         log_path.unlink(missing_ok=True)
     last_saved = time.monotonic()
+    if device.type == "cuda":
+        tokens = [image.to(device) for image in tokens]  # once, for all epochs
 
-    def step(batch: list[int]) -> dict[str, Tensor]:
+    def step(batch: list[int], generator: torch.Generator) -> dict[str, Tensor]:
+        images = [tokens[i] for i in batch]
+        if config.pixel_fraction < 1:
+            images = [image.draw_pixels(config.pixel_fraction, generator) for image in images]
         optimizer.zero_grad(set_to_none=True)
-        losses = detector.backward([tokens[i].to(device) for i in batch])
+        losses = detector.backward(images)
         optimizer.step()
         return losses
 

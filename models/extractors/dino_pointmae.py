@@ -11,7 +11,7 @@ from torch import Tensor
 from models.extractors import dino, point_mae, weights
 from models.point_ops import group_points
 from models.token_store import GridSample
-from models.tokens import PointGroups, Tokens, group_cloud, make_tokens
+from models.tokens import PointGroups, Tokens, group_clouds, make_tokens
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class DinoPointMAE:
             One Tokens a sample, on the device of the input.
         """
         rgb_tokens = self.image(rgb)  # (B, 784, 768)
-        groups = [group_cloud(cloud, mask, point_mae.N_GROUPS) for cloud, mask in zip(xyz, valid, strict=True)]
+        groups = group_clouds(xyz, valid, point_mae.N_GROUPS)
         group_tokens = torch.stack([self._describe(g) for g in groups])  # (B, 1024, 384)
         xyz_tokens = self.cloud(group_tokens, torch.stack([g.centres for g in groups]))
         size = rgb.shape[-1]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from models.token_store import GridSample
-from models.tokens import PointGroups, Tokens, group_cloud, make_tokens
+from models.tokens import PointGroups, Tokens, group_clouds, make_tokens
 from utils.errors import UserError
 
 VERSION = 1
@@ -80,9 +80,9 @@ class Handcrafted:
         """
         sums = {"rgb": torch.zeros(3, self.rgb_width).double(), "xyz": torch.zeros(3, self.xyz_width).double()}
         for sample in samples:
-            groups = group_cloud(sample.xyz, sample.valid, N_GROUPS)
+            groups = group_clouds(sample.xyz[None], sample.valid[None], N_GROUPS)[0]
             tokens = make_tokens(*_describe(sample.rgb, sample.xyz, sample.valid, groups), groups, sample.rgb.shape[-1])
-            pixels = {"rgb": tokens.rgb_lift.multiply(tokens.rgb), "xyz": tokens.xyz_lift.multiply(tokens.xyz)}
+            pixels = {"rgb": tokens.rgb.lifted(), "xyz": tokens.xyz.lifted()}
             for kind, values in pixels.items():
                 values = values.double()
                 sums[kind] += torch.stack([torch.ones_like(values), values, values.square()]).sum(dim=1)
@@ -110,8 +110,7 @@ class Handcrafted:
         if not self._statistics:
             raise UserError("the handcrafted extractor has no statistics: fit it on nominal samples first.")
         found = []
-        for image, cloud, mask in zip(rgb, xyz, valid, strict=True):
-            groups = group_cloud(cloud, mask, N_GROUPS)
+        for image, cloud, mask, groups in zip(rgb, xyz, valid, group_clouds(xyz, valid, N_GROUPS), strict=True):
             raw_rgb, raw_xyz = _describe(image, cloud, mask, groups)
             tokens = self._standardise(raw_rgb, "rgb"), self._standardise(raw_xyz, "xyz")
             found.append(make_tokens(*tokens, groups, image.shape[-1]))

@@ -99,11 +99,11 @@ def test_second_pass_is_bit_equal_and_a_batch_is_its_samples(
     first, second = extractor.extract(rgb, xyz, valid), extractor.extract(rgb, xyz, valid)
     for a, b, case in zip(first, second, ("dome", "plank"), strict=True):
         single = golden_tokens[case, mode]
-        assert torch.equal(a.rgb, b.rgb)
-        assert torch.equal(a.xyz, b.xyz)
-        torch.testing.assert_close(a.rgb, single.rgb, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(a.xyz, single.xyz, rtol=1e-4, atol=1e-4)
-        assert torch.equal(a.xyz_lift.values, single.xyz_lift.values)
+        assert torch.equal(a.rgb.tokens, b.rgb.tokens)
+        assert torch.equal(a.xyz.tokens, b.xyz.tokens)
+        torch.testing.assert_close(a.rgb.tokens, single.rgb.tokens, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(a.xyz.tokens, single.xyz.tokens, rtol=1e-4, atol=1e-4)
+        assert torch.equal(a.xyz.lift.values, single.xyz.lift.values)
 
 
 @pytest.mark.slow
@@ -120,7 +120,7 @@ def test_whole_method_equals_the_dense_implementation(
     vit = build_dino_pointmae(mode).image.vit
     dense = plain_cfm.extract(sample.rgb, sample.xyz, sample.valid, vit, point_mae_state, mode)
     assert torch.equal(tokens.foreground, dense.foreground.nonzero().flatten())
-    features = tokens.rgb_lift.multiply(tokens.rgb), tokens.xyz_lift.multiply(tokens.xyz)
+    features = tokens.rgb.lifted(), tokens.xyz.lifted()
     torch.testing.assert_close(features[0], dense.rgb[dense.foreground], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(features[1], dense.xyz[dense.foreground], rtol=1e-4, atol=1e-4)
 

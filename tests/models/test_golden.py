@@ -30,7 +30,7 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
 def test_sampler_picks(case: str, golden: Expected, golden_samples: dict[str, Sample]) -> None:
     sample = golden_samples[case]
     points = sample.xyz[:, sample.valid].T.contiguous()
-    picks = farthest_point_sampling(points, 1024)
+    picks = farthest_point_sampling([points], 1024)[0]
     np.testing.assert_array_equal(picks.numpy(), golden[case]["fps_indices"])
 
 
@@ -43,7 +43,7 @@ def test_foreground_and_features(case: str, mode: str, golden: Expected, golden_
     np.testing.assert_array_equal(foreground, np.unpackbits(expected[f"{mode}/mask"]).astype(bool))
 
     rows = np.searchsorted(tokens.foreground.numpy(), expected[f"{mode}/pixels"])
-    rgb, xyz = tokens.rgb_lift.multiply(tokens.rgb)[rows].numpy(), tokens.xyz_lift.multiply(tokens.xyz)[rows].numpy()
+    rgb, xyz = tokens.rgb.lifted()[rows].numpy(), tokens.xyz.lifted()[rows].numpy()
     assert relative_error(rgb, expected[f"{mode}/rgb_features"]) < 1e-5
     # Near-ties among the 128 neighbours may fall either way, which moves the statistics of `batchnorm` a little.
     assert relative_error(xyz, expected[f"{mode}/xyz_features"]) < (1e-4 if mode == "eval" else 2e-3)

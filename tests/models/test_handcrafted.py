@@ -46,9 +46,9 @@ def extract(extractor: Handcrafted, *samples: Sample) -> list[Tokens]:
 
 def test_widths_and_standardisation(fitted: Handcrafted) -> None:
     (tokens,) = extract(fitted, sample(1))
-    assert tokens.rgb.shape == (56 * 56, 72) == (56 * 56, fitted.rgb_width)
-    assert tokens.xyz.shape == (1024, 38) == (1024, fitted.xyz_width)
-    for features in (tokens.rgb_lift.multiply(tokens.rgb), tokens.xyz_lift.multiply(tokens.xyz)):
+    assert tokens.rgb.tokens.shape == (56 * 56, 72) == (56 * 56, fitted.rgb_width)
+    assert tokens.xyz.tokens.shape == (1024, 38) == (1024, fitted.xyz_width)
+    for features in (tokens.rgb.lifted(), tokens.xyz.lifted()):
         assert float(features.abs().max()) <= CLIP + 1e-4
         assert float(features.mean(dim=0).abs().max()) < 0.3
         assert 0.5 < float(features.std(dim=0).mean()) < 1.1
@@ -59,15 +59,15 @@ def test_second_pass_is_bit_equal_and_a_batch_is_its_samples(fitted: Handcrafted
     for i in range(2):
         (single,) = extract(fitted, sample(i + 1))
         for other in (again[i], single):
-            assert torch.equal(batch[i].rgb, other.rgb)
-            assert torch.equal(batch[i].xyz, other.xyz)
+            assert torch.equal(batch[i].rgb.tokens, other.rgb.tokens)
+            assert torch.equal(batch[i].xyz.tokens, other.xyz.tokens)
             assert torch.equal(batch[i].foreground, other.foreground)
 
 
 def test_state_makes_the_same_tokens(fitted: Handcrafted) -> None:
     again = Handcrafted.from_state(fitted.state_dict())
     assert again.fingerprint() == fitted.fingerprint()
-    assert torch.equal(extract(again, sample(1))[0].xyz, extract(fitted, sample(1))[0].xyz)
+    assert torch.equal(extract(again, sample(1))[0].xyz.tokens, extract(fitted, sample(1))[0].xyz.tokens)
 
 
 def test_fingerprint_follows_the_statistics(fitted: Handcrafted) -> None:
@@ -147,7 +147,7 @@ def test_derivatives_of_a_parabola() -> None:
 
 def token_change(kind: str, found: Tokens, good: Tokens) -> tuple[float, float]:
     """Mean absolute change of the features near (100, 130) and more than 60 pixels away."""
-    changes = [getattr(t, f"{kind}_lift").multiply(getattr(t, kind)) for t in (found, good)]
+    changes = [getattr(t, kind).lifted() for t in (found, good)]
     change = (changes[0] - changes[1]).abs().mean(dim=1)
     rows, columns = good.foreground // SIZE, good.foreground % SIZE
     distance = torch.hypot(rows - 100.0, columns - 130.0)
@@ -160,7 +160,7 @@ def test_dent_and_bump_change_geometry_near_by_only(fitted: Handcrafted, dent: f
     near, far = token_change("xyz", found, good)
     assert near > 0.3
     assert far < 0.1 * near
-    assert torch.equal(found.rgb, good.rgb)
+    assert torch.equal(found.rgb.tokens, good.rgb.tokens)
 
 
 def test_dent_and_bump_have_opposite_signs(fitted: Handcrafted) -> None:
@@ -181,7 +181,7 @@ def test_stain_changes_colour_near_by_only(fitted: Handcrafted) -> None:
     near, far = token_change("rgb", found, good)
     assert near > 0.3
     assert far < 0.1 * near
-    assert torch.equal(found.xyz, good.xyz)
+    assert torch.equal(found.xyz.tokens, good.xyz.tokens)
 
 
 @pytest.mark.parametrize("n_points", [0, 1, 4])
@@ -190,6 +190,6 @@ def test_clouds_of_few_points_give_finite_tokens(fitted: Handcrafted, n_points: 
     valid = torch.zeros_like(item.valid)
     valid[110, 100 : 100 + n_points] = True
     (tokens,) = extract(fitted, replace(item, xyz=item.xyz * valid, valid=valid))
-    assert torch.isfinite(tokens.xyz).all()
-    assert torch.isfinite(tokens.rgb).all()
+    assert torch.isfinite(tokens.xyz.tokens).all()
+    assert torch.isfinite(tokens.rgb.tokens).all()
     assert (len(tokens.foreground) > 0) == (n_points > 0)

@@ -1,14 +1,14 @@
 """The sparse operators against dense interpolation, pooling and upsampling."""
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from benchmarks import plain_cfm
-from models.lifting import LiftingOperator, bilinear_operator, geometry_operator
-from models.tokens import group_cloud, make_tokens
+from models.lifting import LiftingOperator, bilinear_operator, geometry_operator, geometry_operator_by_torch
+from models.point_ops import nearest_neighbours
+from models.tokens import PointGroups, group_clouds, make_tokens
 
 SIZE = 224
 
@@ -23,25 +23,30 @@ def organised_cloud(seed: int) -> tuple[Tensor, Tensor]:
     return xyz * valid, valid
 
 
+def group_one(xyz: Tensor, valid: Tensor, n_groups: int) -> PointGroups:
+    """The groups of a batch of one."""
+    return group_clouds(xyz[None], valid[None], n_groups)[0]
+
+
 def test_operators_equal_the_dense_pipeline() -> None:
     xyz, valid = organised_cloud(0)
     generator = torch.Generator().manual_seed(1)
     rgb_tokens, xyz_tokens = torch.randn(784, 10, generator=generator), torch.randn(300, 12, generator=generator)
-    groups = group_cloud(xyz, valid, 300)
+    groups = group_one(xyz, valid, 300)
     tokens = make_tokens(rgb_tokens, xyz_tokens, groups, SIZE)
 
     dense_xyz, foreground = plain_cfm.lift_geometry(xyz_tokens, groups.centres, groups.points, valid)
     assert torch.equal(tokens.foreground, foreground.nonzero().flatten())
-    torch.testing.assert_close(tokens.xyz_lift.multiply(xyz_tokens), dense_xyz[foreground], rtol=0, atol=1e-5)
+    torch.testing.assert_close(tokens.xyz.lift.multiply(xyz_tokens), dense_xyz[foreground], rtol=0, atol=1e-5)
     dense_rgb = plain_cfm.lift_rgb(rgb_tokens)
-    torch.testing.assert_close(tokens.rgb_lift.multiply(rgb_tokens), dense_rgb[foreground], rtol=0, atol=1e-5)
+    torch.testing.assert_close(tokens.rgb.lift.multiply(rgb_tokens), dense_rgb[foreground], rtol=0, atol=1e-5)
     assert not dense_xyz[~foreground].any()
 
 
 def test_rows_are_averages() -> None:
     xyz, valid = organised_cloud(2)
-    groups = group_cloud(xyz, valid, 64)
-    rgb_lift = bilinear_operator(28, SIZE, groups.foreground.numpy())
+    groups = group_one(xyz, valid, 64)
+    rgb_lift = bilinear_operator(28, SIZE, groups.foreground)
     ones = torch.ones(64, 1), torch.ones(784, 1)
     torch.testing.assert_close(rgb_lift.multiply(ones[1]), torch.ones(len(groups.foreground), 1))
     sums = groups.lift.multiply(ones[0])
@@ -55,14 +60,57 @@ def test_products_are_those_of_the_dense_matrix() -> None:
     dense = torch.rand(20, 9, generator=generator) * (torch.rand(20, 9, generator=generator) > 0.6)
     rows, columns = dense.nonzero(as_tuple=True)
     offsets = functional.pad(torch.bincount(rows, minlength=20).cumsum(0), (1, 0))
-    operator = LiftingOperator(offsets, columns, dense[rows, columns], 9)
+    operator = LiftingOperator(offsets.int(), columns.int(), dense[rows, columns], 9)
     tokens, gradient = torch.randn(9, 4, generator=generator), torch.randn(20, 4, generator=generator)
     torch.testing.assert_close(operator.multiply(tokens), dense @ tokens)
-    torch.testing.assert_close(operator.transposed().multiply(gradient), dense.T @ gradient)
+    torch.testing.assert_close(operator.transposed.multiply(gradient), dense.T @ gradient)
+    assert operator.transposed is operator.transposed
+    assert operator.to(torch.device("cpu")) is operator
     for size in (1, 6, 10, 20, 50):
         blocks = list(operator.blocks(size))
         assert [block.n_pixels for block in blocks] == [min(size, 20 - start) for start in range(0, 20, size)]
-        assert torch.equal(torch.cat([block.multiply(tokens) for block in blocks]), operator.multiply(tokens))
+        for dtype in (torch.float32, torch.bfloat16):
+            found = torch.cat([block.multiply(tokens.to(dtype)) for block in blocks])
+            assert torch.equal(found, operator.multiply(tokens.to(dtype)))
+            tolerance = 1e-5 if dtype == torch.float32 else 0.05
+            torch.testing.assert_close(found.float(), dense @ tokens, rtol=0, atol=tolerance)
+
+
+def test_batch_is_its_clouds() -> None:
+    pairs = [organised_cloud(4), (torch.zeros(3, SIZE, SIZE), torch.zeros(SIZE, SIZE, dtype=torch.bool))]
+    xyz, valid = (torch.stack(part) for part in zip(*pairs, strict=True))
+    for found, pair in zip(group_clouds(xyz, valid, 50), pairs, strict=True):
+        expected = group_one(*pair, 50)
+        assert torch.equal(found.points, expected.points)
+        assert torch.equal(found.points, pair[0][:, pair[1]].T)
+        assert torch.equal(found.picks, expected.picks)
+        assert torch.equal(found.centres, expected.centres)
+        assert torch.equal(found.lift.values, expected.lift.values)
+        assert torch.equal(found.foreground, expected.foreground)
+
+
+@pytest.mark.parametrize("n_points", [0, 1, 4, 16_000])
+def test_operator_of_other_devices_is_the_same(n_points: int) -> None:
+    xyz, valid = organised_cloud(5)
+    valid &= valid.flatten().cumsum(0).view(SIZE, SIZE) <= n_points
+    groups = group_one(xyz * valid, valid, 100)
+    squared, nearest = nearest_neighbours(groups.points, groups.centres, 3)
+    assert len(squared) == int(valid.sum())
+    foreground, expected = geometry_operator(valid, nearest, squared, 100)
+    found_foreground, found = geometry_operator_by_torch(valid, nearest, squared, 100)
+    assert torch.equal(found_foreground, foreground)
+    assert torch.equal(found.offsets, expected.offsets)
+    assert torch.equal(found.indices, expected.indices)
+    torch.testing.assert_close(found.values, expected.values, rtol=1e-6, atol=0)
+    assert (found.n_tokens, found.offsets.dtype, found.indices.dtype) == (100, torch.int32, torch.int32)
+
+
+def test_bilinear_rows_have_four_entries() -> None:
+    foreground = torch.tensor([0, 3, SIZE + 5, SIZE * SIZE - 1])
+    operator = bilinear_operator(28, SIZE, foreground)
+    tokens = torch.randn(784, 5, generator=torch.Generator().manual_seed(6))
+    assert operator.offsets.tolist() == [0, 4, 8, 12, 16]
+    torch.testing.assert_close(operator.multiply(tokens), plain_cfm.lift_rgb(tokens)[foreground], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("n_points", [0, 1, 2, 5])
@@ -71,7 +119,7 @@ def test_clouds_of_few_points(n_points: int) -> None:
     for i in range(n_points):
         valid[100, 100 + i] = True
         xyz[:, 100, 100 + i] = torch.tensor([0.01 + 0.001 * i, 0.01, 0.6])
-    groups = group_cloud(xyz, valid, 16)
+    groups = group_one(xyz, valid, 16)
     assert groups.centres.shape == (16, 3)
     assert groups.lift.n_pixels == len(groups.foreground)
     assert (len(groups.foreground) > 0) == (n_points > 0)
@@ -79,10 +127,10 @@ def test_clouds_of_few_points(n_points: int) -> None:
 
 
 def test_foreground_is_where_a_window_holds_a_point() -> None:
-    valid = np.zeros((SIZE, SIZE), dtype=bool)
+    valid = torch.zeros(SIZE, SIZE, dtype=torch.bool)
     valid[50, 60] = True
-    foreground, operator = geometry_operator(valid, np.zeros((1, 3), dtype=np.int64), np.zeros((1, 3)), 1)
-    rows, columns = np.divmod(foreground, SIZE)
+    foreground, operator = geometry_operator(valid, torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 3), 1)
+    rows, columns = foreground // SIZE, foreground % SIZE
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (48, 51, 58, 61)
     # Half of a 3×3 window's ninth where two windows are averaged, in each direction.
     assert float(operator.values.max()) == pytest.approx(1 / 9, rel=1e-6)

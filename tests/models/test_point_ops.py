@@ -1,11 +1,18 @@
 """Farthest point sampling and neighbours against their obvious versions."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
 from benchmarks import plain_cfm
 from models import point_ops
+
+ROOT = Path(__file__).parents[2]
 
 
 def cloud(n_points: int, seed: int, near_origin: bool = False) -> Tensor:
@@ -14,23 +21,59 @@ def cloud(n_points: int, seed: int, near_origin: bool = False) -> Tensor:
     return points - 0.05 if near_origin else points + torch.tensor([0.0, 0.0, 0.5])
 
 
-@pytest.mark.parametrize("near_origin", [False, True])
-@pytest.mark.parametrize("n_points", [1, 7, 300])
-def test_sampling_equals_the_plain_version(n_points: int, near_origin: bool) -> None:
-    points = cloud(n_points, seed=n_points, near_origin=near_origin)
-    expected = plain_cfm.sample_centres(points, 100)
-    assert point_ops.farthest_point_sampling(points, 100).tolist() == expected.tolist()
+def batch() -> list[Tensor]:
+    """Clouds with every oddity: sizes that differ, a skipped start, skipped points, ties, too few points, one point."""
+    lattice = torch.cartesian_prod(*(torch.arange(3.0) / 16,) * 3) + 0.25  # exact in float32, so distances tie
+    origin = torch.zeros(1, 3)
+    return [
+        cloud(5000, seed=1),
+        cloud(300, seed=2, near_origin=True),
+        lattice,
+        torch.cat([origin, lattice[:7], lattice[:3]]),
+        torch.tensor([[0.0, 0.0, 0.5], [0.1, 0.0, 0.5], [0.05, 0.0, 0.5]]),
+        torch.full((4, 3), 0.001),
+        cloud(1, seed=3),
+    ]
 
 
-def test_sampling_of_the_gpu_path_gives_the_same_picks() -> None:
-    points = cloud(500, seed=3)
-    expected = point_ops.farthest_point_sampling(points, 200)
-    assert point_ops.sample_by_torch(points, 200).tolist() == expected.tolist()
+def expected_picks(n_samples: int) -> Tensor:
+    """(B, n_samples) picks of the batch, cloud by cloud."""
+    return torch.stack([plain_cfm.sample_centres(points, n_samples) for points in batch()])
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 100])
+def test_sampling_equals_the_plain_version(n_samples: int) -> None:
+    assert point_ops.farthest_point_sampling(batch(), n_samples).tolist() == expected_picks(n_samples).tolist()
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 100])
+def test_sampling_on_other_devices_gives_the_same_picks(n_samples: int) -> None:
+    found = point_ops.sample_by_torch(*point_ops.pad_clouds(batch()), n_samples)
+    assert found.tolist() == expected_picks(n_samples).tolist()
+
+
+def test_sampling_kernel_gives_the_same_picks(tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    torch.save(point_ops.pad_clouds(batch()), tmp_path / "clouds.pt")
+    program = """
+import sys
+from pathlib import Path
+import torch
+from models.sampling_kernel import sample_by_triton
+folder = Path(sys.argv[1])
+torch.save(sample_by_triton(*torch.load(folder / "clouds.pt", weights_only=True), 35), folder / "picks.pt")
+"""
+    # Triton reads this variable when it is imported: kernels run on the CPU, statement by statement.
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    subprocess.run(command, check=True, cwd=ROOT, env=environment)
+    picks = torch.load(tmp_path / "picks.pt", weights_only=True)
+    assert picks.tolist() == expected_picks(35).tolist()
 
 
 def test_sampling_never_takes_a_point_near_the_origin() -> None:
     points = cloud(400, seed=4, near_origin=True)
-    picks = point_ops.farthest_point_sampling(points, 50)
+    picks = point_ops.farthest_point_sampling([points], 50)[0]
     assert picks[0] == 0
     assert (points[picks[1:]].square().sum(1) > point_ops.SKIPPED_SQUARED_NORM).all()
     assert (points.square().sum(1) <= point_ops.SKIPPED_SQUARED_NORM).any()
@@ -38,11 +81,13 @@ def test_sampling_never_takes_a_point_near_the_origin() -> None:
 
 def test_sampling_repeats_when_points_run_out() -> None:
     points = torch.tensor([[0.0, 0.0, 0.5], [0.1, 0.0, 0.5], [0.05, 0.0, 0.5]])
-    assert point_ops.farthest_point_sampling(points, 5).tolist() == [0, 1, 2, 0, 0]
+    after_a_skipped_start = torch.cat([torch.zeros(1, 3), points[[0, 1, 0]]])
+    found = point_ops.farthest_point_sampling([points, after_a_skipped_start], 5)
+    assert found.tolist() == [[0, 1, 2, 0, 0], [0, 2, 1, 1, 1]]
 
 
 def test_sampling_where_every_point_is_near_the_origin() -> None:
-    assert point_ops.farthest_point_sampling(torch.full((4, 3), 0.001), 3).tolist() == [0, 0, 0]
+    assert point_ops.farthest_point_sampling([torch.full((4, 3), 0.001)], 3).tolist() == [[0, 0, 0]]
 
 
 @pytest.mark.parametrize(("n_points", "k"), [(200, 5), (3, 8), (1, 3)])

@@ -49,13 +49,12 @@ def samples(seeds: list[int]) -> Iterator[tuple[int, FakeSample]]:
 
 
 def assert_same(found: Tokens, expected: Tokens) -> None:
-    assert torch.equal(found.rgb, expected.rgb)
-    assert torch.equal(found.xyz, expected.xyz)
     assert torch.equal(found.foreground, expected.foreground)
     assert found.size == expected.size
-    for name in ("rgb_lift", "xyz_lift"):
-        for field in fields(getattr(found, name)):
-            values = getattr(getattr(found, name), field.name), getattr(getattr(expected, name), field.name)
+    for one, other in ((found.rgb, expected.rgb), (found.xyz, expected.xyz)):
+        assert torch.equal(one.tokens, other.tokens)
+        for field in fields(one.lift):
+            values = getattr(one.lift, field.name), getattr(other.lift, field.name)
             assert torch.equal(*map(torch.as_tensor, values)), field.name
 
 
