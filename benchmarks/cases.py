@@ -19,7 +19,7 @@ from models.cfm.detector import LEARNING_RATE, CrossmodalDetector
 from models.extractors.dino import DinoEncoder
 from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings
 from models.extractors.point_mae import PointMAEEncoder
-from models.token_store import CPU, batches, extract_batch
+from models.token_store import batches, extract_batch
 from utils.cli import pick_device
 
 BATCH = {"cpu": 1, "cuda": 16}
@@ -124,21 +124,23 @@ def inference_with_reading(setting: Setting, precision: str) -> Work:
 
 def scores(items: list[Sample], frozen: DinoPointMAE, mappers: CrossmodalDetector, device: torch.device) -> list[float]:
     """Image score of each sample; the maps are brought to the CPU, as for files and metrics."""
-    return [mappers.predict(tokens).cpu().image_score() for tokens in extract_batch(items, frozen, device)]
+    maps = [mappers.predict(tokens) for tokens in extract_batch(items, frozen, device)]
+    return [found.cpu().image_score() for found in maps]
 
 
-def training(setting: Setting, precision: str) -> Work:
-    """One optimiser step on a batch of samples whose tokens are in (CPU) memory: a steady epoch."""
+def training(setting: Setting, precision: str, pixel_fraction: float = 1.0) -> Work:
+    """One optimiser step on a batch of samples whose tokens are in the device's memory: a steady epoch."""
     device = pick_device(setting.device)
     frozen = extractor(precision, device)
-    extracted = extract_batch([sample(seed) for seed in range(TRAINING_BATCH)], frozen, device)
-    batch = [tokens.to(CPU) for tokens in extracted]
+    batch = extract_batch([sample(seed) for seed in range(TRAINING_BATCH)], frozen, device)
     mappers = detector(frozen, precision, device)
     optimizer = torch.optim.Adam(mappers.parameters(), lr=LEARNING_RATE)
+    generator = torch.Generator().manual_seed(0)
 
     def step() -> None:
+        images = [image.draw_pixels(pixel_fraction, generator) for image in batch] if pixel_fraction < 1 else batch
         optimizer.zero_grad(set_to_none=True)
-        mappers.backward([tokens.to(device) for tokens in batch])
+        mappers.backward(images)
         optimizer.step()
 
     return Work(step, len(batch), device.type)

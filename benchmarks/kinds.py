@@ -15,6 +15,16 @@ class Kind:
     prepare: str = ""
 
 
+STAGES = (
+    "matrix product",
+    "ViT-B/8",
+    "sampling and operators",
+    "neighbours",
+    "mini-PointNet",
+    "point blocks",
+    "mappers and maps",
+)
+
 KINDS = {
     "extraction": Kind(
         "image",
@@ -45,8 +55,19 @@ KINDS = {
             "plain": Case("cases.plain_training", (), 2, "plain"),
             "fp32": Case("cases.training", ("fp32",), 3, "plain"),
             "bf16": Case("cases.training", ("bf16",), 3, "plain"),
+            "fp32, 0.1 of the pixels": Case("cases.training", ("fp32", 0.1), 5, "plain"),
+            "bf16, 0.1 of the pixels": Case("cases.training", ("bf16", 0.1), 5, "plain"),
             "extraction fp32": Case("cases.extraction", ("fp32",), 3),
             "extraction bf16": Case("cases.extraction", ("bf16",), 3),
+        },
+    ),
+    "stages": Kind(
+        "image",
+        "one stage of inference, its inputs in memory; `matrix product`: ten bare ones",
+        {
+            f"{name}, {precision}": Case("stage_cases.stage", (name, precision), 9)
+            for precision in ("fp32", "bf16")
+            for name in STAGES
         },
     ),
     "preprocessing": Kind(

@@ -15,7 +15,7 @@ from datasets.scene_defects import DEFECTS
 from datasets.scene_shapes import OBJECT_CLASSES
 from datasets.scene_writer import Counts, write_mvtec3d
 from datasets.scenes import render_scene
-from processing.background import BackgroundSettings, object_mask
+from processing.background import object_mask
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (400, 800)
@@ -69,20 +69,17 @@ def open3d_in_memory(setting: Setting, size: int) -> Work:
 
 
 def open3d_mask(xyz: np.ndarray) -> np.ndarray:
-    """`processing.background.object_mask` with Open3D: (h, w, 3) metres → (h, w) bool, True = a point of the object."""
+    """The published recipe with Open3D's RANSAC and DBSCAN: (h, w, 3) metres → (h, w) bool, True = of the object."""
     import open3d
 
-    settings = BackgroundSettings()
     open3d.utility.random.seed(0)
     valid = (xyz != 0).all(axis=2)
-    border = open3d.utility.Vector3dVector(xyz[valid & border_mask(valid.shape, settings.frame)].astype(np.float64))
-    plane, _ = open3d.geometry.PointCloud(border).segment_plane(
-        settings.ransac_distance, settings.ransac_points, settings.ransac_draws
-    )
+    border = open3d.utility.Vector3dVector(xyz[valid & border_mask(valid.shape)].astype(np.float64))
+    plane, _ = open3d.geometry.PointCloud(border).segment_plane(0.004, ransac_n=50, num_iterations=1000)
     points = xyz[valid].astype(np.float64)
-    far = np.abs(points @ plane[:3] + plane[3]) / np.linalg.norm(plane[:3]) >= settings.plane_distance
+    far = np.abs(points @ plane[:3] + plane[3]) / np.linalg.norm(plane[:3]) >= 0.005
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points[far]))
-    labels = np.asarray(cloud.cluster_dbscan(settings.cluster_eps, settings.cluster_min_points))
+    labels = np.asarray(cloud.cluster_dbscan(eps=0.006, min_points=30))
     mask = np.zeros(valid.shape, bool)
     mask.flat[np.flatnonzero(valid)[far][labels == np.bincount(labels[labels >= 0]).argmax()]] = True
     return mask

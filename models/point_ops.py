@@ -5,7 +5,9 @@ extension: exact library routines on the CPU; on a GPU plain torch, and a Triton
 same on both.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -31,10 +33,10 @@ def farthest_point_sampling(clouds: Sequence[Tensor], n_samples: int) -> Tensor:
     Returns:
         (B, G) int64 indices into each cloud.
     """
-    device = clouds[0].device.type
-    if device == "cpu":
+    device = clouds[0].device
+    if device.type == "cpu":
         return torch.stack([_sample_by_fpsample(points, n_samples) for points in clouds])
-    sample = _triton_sampler() if device == "cuda" else sample_by_torch
+    sample = _triton_sampler(device) if device.type == "cuda" else sample_by_torch
     return sample(*pad_clouds(clouds), n_samples)
 
 
@@ -84,11 +86,15 @@ def sample_by_torch(coordinates: Tensor, distances: Tensor, n_samples: int) -> T
     return picks
 
 
-def _triton_sampler() -> Callable[[Tensor, Tensor, int], Tensor]:
-    """The kernel, or the plain routine where Triton is not installed."""
+@lru_cache(maxsize=1)
+def _triton_sampler(device: torch.device) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """The kernel, tried once on one point; the plain routine where Triton is missing or cannot compile."""
     try:
         from models.sampling_kernel import sample_by_triton
-    except ImportError:
+
+        sample_by_triton(*pad_clouds([torch.ones(1, 3, device=device)]), 2)
+    except Exception as error:  # of a missing package, C compiler or header: Triton has no common type for them
+        warnings.warn(f"Triton cannot be used here, sampling is slower without it: {error}", stacklevel=2)
         return sample_by_torch
     return sample_by_triton
 

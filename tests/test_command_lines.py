@@ -178,6 +178,14 @@ def test_user_errors_have_status_2_and_no_traceback(capsys: pytest.CaptureFixtur
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.parametrize("value", ["0", "1.5", "-0.1", "nan"])
+def test_pixel_fraction_outside_its_range_is_refused(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cfm_training.main(["--class_name", "bagel", f"--pixel_fraction={value}"])
+    assert stopped.value.code == 2
+    assert "--pixel_fraction: expected a number above 0, at most 1" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def public_files(
     tmp_path_factory: pytest.TempPathFactory,
@@ -237,6 +245,7 @@ def test_training_in_the_papers_setting(public_files: Path, tmp_path: Path) -> N
         checkpoint_savepath=tmp_path,
         epochs_no=1,
         keep_blocks=1,
+        pixel_fraction=0.1,
         rgb_weights=public_files / "dino_vitbase8_pretrain.pth",
         xyz_weights=public_files / "pretrain.pth",
     )
@@ -245,5 +254,6 @@ def test_training_in_the_papers_setting(public_files: Path, tmp_path: Path) -> N
     assert state["output.weight"].shape == (384, (768 + 384) // 2)
     settings = json.loads((tmp_path / "thing/CFM_thing_1ep_4bs.json").read_text())
     assert settings["config"]["extractor"]["keep_blocks"] == 1
+    assert settings["config"]["pixel_fraction"] == 0.1
     assert len(settings["config"]["extractor"]["rgb_sha256"]) == 64
     assert set(settings) >= {"versions", "git_commit", "machine", "seconds", "files"}

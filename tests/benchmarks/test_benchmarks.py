@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import cases, demo_case, machine, plain_cfm, preprocessing_cases, run
-from benchmarks.kinds import KINDS, Kind
+from benchmarks import cases, demo_case, machine, plain_cfm, preprocessing_cases, run, stage_cases
+from benchmarks.kinds import KINDS, STAGES, Kind
 from benchmarks.measure import Case, Setting, call, measure
 from datasets.records import scan
 from datasets.sample import load_sample
@@ -45,7 +45,7 @@ def one_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_table_names_functions_and_baselines_that_exist() -> None:
-    assert set(KINDS) == {"extraction", "inference", "training", "preprocessing", "metrics", "demo"}
+    assert set(KINDS) == {"extraction", "inference", "training", "stages", "preprocessing", "metrics", "demo"}
     for kind in KINDS.values():
         for name in [kind.prepare] * bool(kind.prepare) + [case.function for case in kind.cases.values()]:
             module, function = name.split(".")
@@ -69,6 +69,22 @@ def test_cases_of_the_project(name: str, one_block: None, setting: Setting) -> N
     assert set(row) == FIELDS
     assert (row["images"], row["repetitions"], row["device"], row["gpu_gib"]) == (1, 1, "cpu", None)
     assert row["seconds"] == row["fastest"] > 0
+
+
+def test_training_on_a_share_of_the_pixels(one_block: None, setting: Setting) -> None:
+    assert measure(once("cases.training", "fp32", 0.1), setting)["seconds"] > 0
+
+
+def test_operations_of_the_stages(one_block: None) -> None:
+    work = stage_cases.stages("fp32", torch.device("cpu"))
+    assert set(work) == set(STAGES)
+    assert stage_cases.gigaflops(work["matrix product"]) == pytest.approx(10 * 2 * 2048 * 960 * 960 / 1e9, rel=0.01)
+    hidden = (768 + 384) // 2  # one block is kept of Point-MAE
+    pixels = 20_000 * (2 * hidden * hidden + hidden * 384 + hidden * 768)
+    tokens = (784 + 1024) * 768 * 384 * 1.5
+    assert stage_cases.gigaflops(work["mappers and maps"]) == pytest.approx(2 * (pixels + tokens) / 1e9, rel=0.02)
+    rows = 1024 * 128 * (3 * 128 + 128 * 256 + 128 * 512 + 512 * 384) + 1024 * 256 * 512
+    assert stage_cases.gigaflops(work["mini-PointNet"]) == pytest.approx(2 * rows / 1e9, rel=0.01)
 
 
 @pytest.mark.parametrize("name", ["plain_extraction", "plain_inference", "plain_training"])

@@ -109,3 +109,9 @@ def test_groups_are_offsets_that_hold_their_centre() -> None:
     assert torch.equal(offsets[:, 0], torch.zeros(2, 3))
     distances = (points - points[7]).square().sum(1).sort().values[:4]
     torch.testing.assert_close(offsets[0].square().sum(1), distances)
+
+
+def test_without_a_working_triton_the_plain_routine_is_used() -> None:
+    with pytest.warns(UserWarning, match="Triton cannot be used here"):
+        assert point_ops._triton_sampler(torch.device("cpu")) is point_ops.sample_by_torch  # it has no CPU driver
+    point_ops._triton_sampler.cache_clear()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks.preprocessing_cases import open3d_mask
 from datasets.frames import border_mask
 from datasets.scene_shapes import OBJECT_CLASSES
 from datasets.scenes import render_scene
@@ -95,23 +96,6 @@ def test_border_without_points_is_an_error() -> None:
     xyz[border_mask(xyz.shape)] = 0
     with pytest.raises(UserError, match="0 valid points in the 10-pixel frame border"):
         object_mask(xyz, generator())
-
-
-def open3d_mask(xyz: np.ndarray) -> np.ndarray:
-    """The published recipe with Open3D: its RANSAC and its DBSCAN."""
-    import open3d
-
-    open3d.utility.random.seed(0)
-    valid = (xyz != 0).all(axis=2)
-    border = open3d.utility.Vector3dVector(xyz[valid & border_mask(valid.shape)].astype(np.float64))
-    plane, _ = open3d.geometry.PointCloud(border).segment_plane(0.004, ransac_n=50, num_iterations=1000)
-    points = xyz[valid].astype(np.float64)
-    far = np.abs(points @ plane[:3] + plane[3]) / np.linalg.norm(plane[:3]) >= 0.005
-    cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points[far]))
-    labels = np.asarray(cloud.cluster_dbscan(eps=0.006, min_points=30))
-    mask = np.zeros(valid.shape, bool)
-    mask.flat[np.flatnonzero(valid)[far][labels == np.bincount(labels[labels >= 0]).argmax()]] = True
-    return mask
 
 
 @pytest.mark.parametrize("class_name", sorted(OBJECT_CLASSES))

@@ -1,0 +1,102 @@
+"""What --pixel_fraction and --precision change: time and metrics on generated scenes over several seeds.
+
+    python benchmarks/pixel_fraction.py --json pixel_fraction.json
+
+Scenes as in 00_demo.sh; the `handcrafted` extractor, whose tokens are made once a class. Each run trains anew and is
+evaluated on all test images; metrics are means over the classes.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import machine
+from datasets.scene_writer import Counts
+from utils import cli
+from utils.files import write_json
+from utils.parallel import available_cores
+
+COUNTS = Counts(train=30, validation=1, test=6)
+SIZE, EPOCHS, BATCH_SIZE, SEEDS = 400, 12, 4, (0, 1, 2)
+RUNS = {"all, fp32": (1.0, "fp32"), "all, bf16": (1.0, "bf16"), "0.1, fp32": (0.1, "fp32"), "0.1, bf16": (0.1, "bf16")}
+METRICS = ("i_auroc", "p_auroc", "aupro_0.3", "aupro_0.01")
+
+
+def make_scenes(folder: Path) -> Path:
+    """Generated and preprocessed scenes of all classes."""
+    from datasets.scene_writer import write_mvtec3d
+    from datasets.scenes import OBJECT_CLASSES
+    from processing import preprocess_mvtec
+
+    write_mvtec3d(folder / "raw", list(OBJECT_CLASSES), SIZE, COUNTS, workers=available_cores())
+    preprocess_mvtec.main([str(folder / "raw"), "--target_dir", str(folder / "scenes")])
+    return folder / "scenes"
+
+
+def run_class(root: Path, class_name: str, scratch: Path) -> list[dict[str, Any]]:
+    """Every run of RUNS and SEEDS on one class: its metrics, and the median seconds of an epoch."""
+    from datasets.records import scan
+    from datasets.sample import iter_samples
+    from models.cfm import training
+    from models.extractors.handcrafted import Handcrafted
+    from models.token_store import CPU, extract_tokens
+    from utils.checkpoint import CheckpointName
+    from utils.class_run import ClassRun
+    from utils.evaluation import evaluate
+
+    good = [sample for _, sample in iter_samples(scan(root, class_name, "train"))]
+    extractor = Handcrafted()
+    extractor.fit(good)
+    tokens = list(extract_tokens(good, extractor, BATCH_SIZE, CPU))
+    tests = [
+        (record, sample, extractor.extract(sample.rgb[None], sample.xyz[None], sample.valid[None])[0])
+        for record, sample in iter_samples(scan(root, class_name, "test"))
+    ]
+    found = []
+    for name, (fraction, precision) in RUNS.items():
+        for seed in SEEDS:
+            config = training.CFMConfig({}, {}, "mlp", precision, EPOCHS, BATCH_SIZE, seed, fraction)
+            epochs: list[dict[str, Any]] = []
+            where = CheckpointName(scratch, class_name, EPOCHS, BATCH_SIZE)
+            detector = training.train(tokens, config, where, CPU, False, epochs.append)
+            run = ClassRun(class_name, None, False)
+            for record, sample, item in tests:
+                image = sample.rgb.numpy()
+                run.add(record.defect, record.stem, image, image[0], sample.gt.numpy(), detector.predict(item), 0.0)
+            metrics = evaluate(run.predictions)
+            figures = {key: metrics[key] for key in ("i_auroc", "p_auroc")}
+            figures |= {f"aupro_{limit}": metrics["aupro"][limit] for limit in ("0.3", "0.01")}
+            figures["epoch"] = statistics.median(entry["seconds"] for entry in epochs)
+            found.append({"class": class_name, "run": name, "seed": seed, **figures})
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures to this file")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        root = make_scenes(Path(folder))
+        classes = sorted(path.name for path in root.iterdir() if path.is_dir())
+        rows = [row for name in classes for row in run_class(root, name, Path(folder) / "checkpoints")]
+    record = machine.describe()
+    print(f"{machine.in_words(record)}\n\n| pixels, precision | seed | seconds an epoch | {' | '.join(METRICS)} |")
+    print("|---|---:|---:|" + "---:|" * len(METRICS))
+    for name in RUNS:
+        for seed in SEEDS:
+            chosen = [row for row in rows if (row["run"], row["seed"]) == (name, seed)]
+            means = [statistics.mean(row[metric] for row in chosen) for metric in ("epoch", *METRICS)]
+            print(f"| {name} | {seed} | {means[0]:.3f} | " + " | ".join(f"{value:.4f}" for value in means[1:]) + " |")
+    if args.json:
+        write_json(args.json, {"runs": rows, **record})
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))
