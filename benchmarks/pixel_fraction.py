@@ -16,6 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import machine
+from benchmarks.measure import in_fresh_process
 from datasets.scene_writer import Counts
 from utils import cli
 from utils.files import write_json
@@ -82,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures to this file")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        root = make_scenes(Path(folder))
+        root = in_fresh_process(make_scenes, Path(folder))  # its workers' limit on threads stays there
         classes = sorted(path.name for path in root.iterdir() if path.is_dir())
         rows = [row for name in classes for row in run_class(root, name, Path(folder) / "checkpoints")]
     record = machine.describe()
