@@ -23,6 +23,7 @@ STAGES = (
     "mini-PointNet",
     "point blocks",
     "mappers and maps",
+    "gradients of a training step",
 )
 
 KINDS = {
@@ -63,7 +64,7 @@ KINDS = {
     ),
     "stages": Kind(
         "image",
-        "one stage of inference, its inputs in memory; `matrix product`: ten bare ones",
+        "one stage, its inputs in memory; `matrix product`: ten bare ones",
         {
             f"{name}, {precision}": Case("stage_cases.stage", (name, precision), 9)
             for precision in ("fp32", "bf16")

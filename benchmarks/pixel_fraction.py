@@ -1,4 +1,4 @@
-"""What --pixel_fraction and --precision change: time and metrics on generated scenes over several seeds.
+"""What --pixel_fraction and the mappers' --precision change: time and metrics on generated scenes over several seeds.
 
     python benchmarks/pixel_fraction.py --json pixel_fraction.json
 
@@ -8,6 +8,7 @@ evaluated on all test images; metrics are means over the classes.
 
 import argparse
 import statistics
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -16,26 +17,21 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import machine
-from benchmarks.measure import in_fresh_process
-from datasets.scene_writer import Counts
 from utils import cli
 from utils.files import write_json
-from utils.parallel import available_cores
 
-COUNTS = Counts(train=30, validation=1, test=6)
-SIZE, EPOCHS, BATCH_SIZE, SEEDS = 400, 12, 4, (0, 1, 2)
+ROOT = Path(__file__).resolve().parents[1]
+COUNTS = ("--train", "30", "--validation", "4", "--test", "6", "--seed", "0")
+EPOCHS, BATCH_SIZE, SEEDS = 12, 4, (0, 1, 2)
 RUNS = {"all, fp32": (1.0, "fp32"), "all, bf16": (1.0, "bf16"), "0.1, fp32": (0.1, "fp32"), "0.1, bf16": (0.1, "bf16")}
 METRICS = ("i_auroc", "p_auroc", "aupro_0.3", "aupro_0.01")
 
 
 def make_scenes(folder: Path) -> Path:
     """Generated and preprocessed scenes of all classes."""
-    from datasets.scene_writer import write_mvtec3d
-    from datasets.scenes import OBJECT_CLASSES
-    from processing import preprocess_mvtec
-
-    write_mvtec3d(folder / "raw", list(OBJECT_CLASSES), SIZE, COUNTS, workers=available_cores())
-    preprocess_mvtec.main([str(folder / "raw"), "--target_dir", str(folder / "scenes")])
+    raw, scenes = str(folder / "raw"), str(folder / "scenes")
+    for script, *options in (("make_scenes.py", raw, *COUNTS), ("preprocess_mvtec.py", raw, "--target_dir", scenes)):
+        subprocess.run([sys.executable, str(ROOT / "processing" / script), *options], check=True)
     return folder / "scenes"
 
 
@@ -83,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures to this file")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        root = in_fresh_process(make_scenes, Path(folder))  # its workers' limit on threads stays there
+        root = make_scenes(Path(folder))
         classes = sorted(path.name for path in root.iterdir() if path.is_dir())
         rows = [row for name in classes for row in run_class(root, name, Path(folder) / "checkpoints")]
     record = machine.describe()

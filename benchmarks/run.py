@@ -41,7 +41,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="of extraction, inference and training; plain stays on the CPU (default: %(default)s)",
+        help="of extraction, inference, training and stages; plain stays on the CPU (default: %(default)s)",
     )
     parser.add_argument("--full", action="store_true", help="preprocessing: also Open3D at 800 px, about ten minutes")
     parser.add_argument("--peer", choices=("anomalib",), help="inference, training: also time this package's CFM")
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         "what": args.what,
         "command": shlex.join(["python", "benchmarks/run.py", *(sys.argv[1:] if argv is None else argv)]),
         "date": time.strftime("%Y-%m-%d"),
-        "timed": f"seconds a {kind.unit}: {kind.timed}",
+        "timed": f"seconds per {kind.unit}: {kind.timed}",
         "cases": rows,
         **({"one_class": one_class(rows)} if args.what == "training" else {}),
         **machine.describe(),

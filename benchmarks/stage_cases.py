@@ -1,6 +1,7 @@
-"""Where the time of an image goes: the stages of inference one by one, with the multiplications that each needs.
+"""Where the time of an image goes: the stages of inference, and the gradients of a training step, one by one.
 
-A stage's seconds can be held against those of a plain matrix product, which no stage can beat by much.
+Each comes with the multiplications and additions that it needs, so that its seconds can be held against those of a
+plain matrix product, which nothing beats by much.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ ROWS, WIDTH = 2048, 960
 
 
 def stage(setting: Setting, name: str, precision: str) -> Work:
-    """One stage of the inference of one image."""
+    """One stage, for one image."""
     device = pick_device(setting.device)
     step = torch.no_grad()(stages(precision, device)[name])
     return Work(step, 1, device.type, lambda: {"gflop": gigaflops(step)})
@@ -42,6 +43,12 @@ def stages(precision: str, device: torch.device) -> dict[str, Callable[[], Any]]
         torch.randn(ROWS, WIDTH, dtype=dtype, device=device),
         torch.randn(WIDTH, WIDTH, dtype=dtype, device=device),
     )
+
+    def train() -> None:
+        mappers.zero_grad(set_to_none=True)
+        with torch.enable_grad():
+            mappers.backward([tokens])
+
     return {
         "matrix product": lambda: [left @ right for _ in range(10)],
         "ViT-B/8": lambda: frozen.image(rgb),
@@ -50,6 +57,7 @@ def stages(precision: str, device: torch.device) -> dict[str, Callable[[], Any]]
         "mini-PointNet": lambda: frozen.cloud.describe_groups(offsets, current_statistics=False),
         "point blocks": lambda: frozen.cloud(described[None], groups.centres[None]),
         "mappers and maps": lambda: mappers.predict(tokens),
+        "gradients of a training step": train,
     }
 
 

@@ -68,7 +68,7 @@ class LiftingOperator:
                 yield LiftingOperator(offsets, self.indices[start:stop], self.values[start:stop], self.n_tokens)
 
     def rows(self, chosen: Tensor) -> "LiftingOperator":
-        """The operator that makes only the chosen pixels, (P',) int64; its rows are filled with zeros to one length."""
+        """The operator of the chosen pixels only, (P',) int64; rows are padded with zeros to one length."""
         starts, stops = self.offsets[chosen, None], self.offsets[chosen + 1, None]  # (P', 1)
         entries = starts + torch.arange(self.longest_row, device=chosen.device)  # (P', longest)
         inside = entries < stops
@@ -83,7 +83,7 @@ class LiftingOperator:
 
     @cached_property
     def transposed(self) -> "LiftingOperator":
-        """Lᵀ, a (T, P) operator; kept, since training asks for it at every step."""
+        """Lᵀ, a (T, P) operator; kept as long as this object, since training asks for it at every step."""
         device = self.indices.device
         rows = torch.arange(self.n_pixels, dtype=torch.int32, device=device).repeat_interleave(
             self.offsets.diff(), output_size=len(self.indices)

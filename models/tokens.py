@@ -31,7 +31,7 @@ class ModalityTokens:
 
     @cached_property
     def blocks(self) -> list[LiftingOperator]:
-        """The operator cut into blocks of PIXELS_A_BLOCK rows; kept, with their transposes, from step to step."""
+        """The operator cut into blocks of PIXELS_A_BLOCK rows; kept, with their transposes, as long as this object."""
         return list(self.lift.blocks(PIXELS_A_BLOCK[self.tokens.device.type]))
 
     @cached_property
@@ -55,16 +55,17 @@ class Tokens:
     size: int
 
     def to(self, device: torch.device) -> "Tokens":
-        """The same tokens on another device; themselves where they are there already."""
-        if self.foreground.device == device:
-            return self
+        """The same tokens on another device; what is there already is not copied."""
         return Tokens(self.rgb.to(device), self.xyz.to(device), self.foreground.to(device), self.size)
 
     def draw_pixels(self, share: float, generator: torch.Generator) -> "Tokens":
         """The same tokens with a random share of the foreground pixels, in (0, 1]; at least one where there is any."""
         n_pixels = len(self.foreground)
         n_drawn = min(n_pixels, max(1, round(share * n_pixels)))
-        rows = torch.randperm(n_pixels, generator=generator)[:n_drawn].sort().values.to(self.foreground.device)
+        rows = torch.randperm(n_pixels, generator=generator)[:n_drawn].sort().values
+        if self.foreground.device.type == "cuda":
+            rows = rows.pin_memory()  # so that copying need not wait for the GPU
+        rows = rows.to(self.foreground.device, non_blocking=True)
         rgb, xyz = (ModalityTokens(m.tokens, m.lift.rows(rows)) for m in (self.rgb, self.xyz))
         return Tokens(rgb, xyz, self.foreground[rows], self.size)
 

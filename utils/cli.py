@@ -24,7 +24,7 @@ def keep_freed_memory() -> None:
     """Let the C library keep what torch frees for its next tensors.
 
     Getting pages from the system and clearing them anew for every activation takes up to a tenth of the time on a CPU.
-    Does something with glibc only.
+    Does something with glibc only. Called when this module is imported, before torch is.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:

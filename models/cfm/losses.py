@@ -6,14 +6,16 @@ the activations g before it,
     m·f = g·Wᵀf + b·f          |m|² = g·Wᵀm + b·m,  Wᵀm = WᵀW·g + Wᵀb,  b·m = g·Wᵀb + |b|²
 
 where f = L·T is lifted from tokens, so that Wᵀf = L·(T·W): W meets tokens instead of pixels. The gradient by m is
-α·f + γ·m with two numbers a pixel, α = −1 / (|m||f|) and γ = cos(m, f) / |m|², and so, summed over pixels,
+α·f + γ·m with two numbers a pixel, α = −1 / (|m||f|) and γ = cos(m, f) / |m|², both over the number of pixels that the
+loss is the mean of, and so, summed over pixels,
 
     ∂/∂g = α·Wᵀf + γ·Wᵀm
     ∂/∂W = Σ α·f·gᵀ + Σ γ·m·gᵀ = Tᵀ·Lᵀ(α·g) + W·Σ γ·g·gᵀ + b·Σ γ·gᵀ
     ∂/∂b = Σ α·f + Σ γ·m = Tᵀ·Lᵀα + W·Σ γ·g + b·Σ γ
 
 Neither m nor its gradient is ever made. By the chain rule a pixel costs three products with an (h, out) matrix; here it
-is two with an (h, h) matrix, one of them symmetric, for the same gradients up to rounding.
+is two with an (h, h) matrix, one of them symmetric, for the same gradients up to rounding. (In bfloat16 the difference
+of near vectors, α·f + γ·m, loses up to twice as much as by the chain rule.)
 
 h is the width of g, out that of m; P pixels, G tokens T.
 """
@@ -24,7 +26,7 @@ from torch import Tensor, nn
 from models.lifting import LiftingOperator
 
 EPSILON = 1e-6
-"""Norms are at least this, as in the original scripts."""
+"""Norms are at least this, as in the original scripts; a gradient that holds only below it is not modelled."""
 
 
 class LastLayerLoss:
@@ -35,6 +37,13 @@ class LastLayerLoss:
     Attributes:
         total: the loss of what was added so far, a scalar.
     """
+
+    target: Tensor
+    """Of the image that was begun: (G, out) T, and T·W (G, h), T·b (G, 1), Lᵀ(α·g) (G, h), Lᵀα (G, 1)."""
+    projected: Tensor
+    offset: Tensor
+    weighted: Tensor
+    alpha: Tensor
 
     def __init__(self, layer: nn.Linear, dtype: torch.dtype, n_pixels: int) -> None:
         """layer: W (out, h) and b (out,). dtype: of the matrix products. n_pixels: of the whole batch."""

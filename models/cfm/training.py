@@ -79,7 +79,7 @@ def train(
         log_path.unlink(missing_ok=True)
     last_saved = time.monotonic()
     if device.type == "cuda":
-        tokens = [image.to(device) for image in tokens]  # once, for all epochs
+        tokens = [image.to(device) for image in tokens]  # once, for all epochs; copies nothing that is there
 
     def step(batch: list[int], generator: torch.Generator) -> dict[str, Tensor]:
         images = [tokens[i] for i in batch]

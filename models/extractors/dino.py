@@ -33,7 +33,8 @@ class DinoEncoder(nn.Module):
     def forward(self, rgb: Tensor) -> Tensor:
         """(B, 3, 224, 224) ImageNet-normalised float32 → (B, 784, 768) float32, tokens row-major on a 28×28 grid."""
         images = rgb.to(self.vit.cls_token.dtype)
-        for block in self.vit.blocks:
-            block.attn.fused_attn = not is_faster_unfused(images)
+        if is_faster_unfused(images):
+            for block in self.vit.blocks:
+                block.attn.fused_attn = False
         tokens = self.vit.forward_features(images)
         return tokens[:, self.vit.num_prefix_tokens :].float()

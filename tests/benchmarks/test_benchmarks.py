@@ -159,7 +159,7 @@ def test_report_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     report = json.loads(path.read_text())
     assert {"what", "command", "date", "timed", "cases", "machine", "versions", "git_commit"} == set(report)
     assert report["command"] == f"python benchmarks/run.py --what metrics --json {path}"
-    assert report["timed"] == "seconds a class: little maps"
+    assert report["timed"] == "seconds per class: little maps"
     assert {"cpu", "cpu_flags", "cores", "gpu", "memory_gib", "omp_num_threads"} == set(report["machine"])
     small, again = report["cases"]["small"], report["cases"]["again"]
     assert list(report["cases"]) == ["small", "again"]

@@ -13,9 +13,11 @@ from torch.nn import functional
 from benchmarks import plain_cfm
 from models.cfm import training
 from models.cfm.detector import CrossmodalDetector
+from models.cfm.losses import LastLayerLoss
 from models.cfm.mappers import MAPPERS, CrossmodalMapper
 from models.cfm.scoring import discrepancy, scatter_to_grid
 from models.extractors.handcrafted import Handcrafted
+from models.lifting import LiftingOperator
 from models.tokens import PIXELS_A_BLOCK, ModalityTokens, Tokens
 from utils.checkpoint import CheckpointName
 from utils.errors import UserError
@@ -228,6 +230,13 @@ def test_loss_pools_the_pixels_of_all_images_and_gradients_equal_the_chain_rule(
     monkeypatch.setitem(PIXELS_A_BLOCK, "cpu", 100)
     batch = [make_random_tokens(seed) for seed in range(2)]
     detector = CrossmodalDetector(6, 8, variant, precision, seed=2)
+    detector.backward(batch)
+    once = [cast(Tensor, parameter.grad).clone() for parameter in detector.parameters()]
+    detector.backward(batch)  # gradients are added to those that are there
+    for parameter, gradient in zip(detector.parameters(), once, strict=True):
+        torch.testing.assert_close(parameter.grad, 2 * gradient)
+
+    detector.zero_grad(set_to_none=True)
     losses = detector.backward(batch)
     found = {name: parameter.grad for name, parameter in detector.named_parameters()}
 
@@ -243,6 +252,30 @@ def test_loss_pools_the_pixels_of_all_images_and_gradients_equal_the_chain_rule(
     for name, parameter in detector.named_parameters():
         gradient, reference = cast(Tensor, found[name]), cast(Tensor, parameter.grad)
         assert (gradient - reference).norm() < tolerance * reference.norm(), name
+
+
+@pytest.mark.parametrize(("noise", "tolerance"), [(0.3, 1e-4), (0.03, 1e-3)])
+def test_last_layer_loss_where_target_and_mapped_are_close(noise: float, tolerance: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    layer, pixels = torch.nn.Linear(33, 20), 50
+    activations = torch.randn(pixels, 33, generator=generator).requires_grad_()
+    mapped = layer(activations)
+    target = mapped.detach() + noise * torch.randn(pixels, 20, generator=generator)
+    expected = (1 - functional.cosine_similarity(mapped, target)).mean()
+    expected.backward()
+    reference = [cast(Tensor, t.grad).clone() for t in (activations, layer.weight, layer.bias)]
+
+    layer.zero_grad(set_to_none=True)
+    count = torch.arange(pixels + 1, dtype=torch.int32)
+    identity = LiftingOperator(count, count[:-1], torch.ones(pixels), pixels)
+    loss = LastLayerLoss(layer, torch.float32, pixels)
+    loss.begin(target)
+    gradient = loss.add(activations.detach(), identity, target.norm(dim=1))
+    loss.end()
+    loss.backward()
+    assert float(loss.total) == pytest.approx(expected.item(), rel=tolerance)
+    for found, wanted in zip((gradient, layer.weight.grad, layer.bias.grad), reference, strict=True):
+        assert (cast(Tensor, found) - wanted).norm() < tolerance * wanted.norm()
 
 
 def test_drawn_pixels_are_a_random_share_with_the_same_features(make_random_tokens: MakeTokens) -> None:
