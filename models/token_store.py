@@ -138,7 +138,8 @@ def load_tokens(path: Path) -> Tokens:
         UserError: the file is missing or damaged.
     """
     try:
-        tensors = load_file(path)
+        # Copied to where torch puts tensors of its own: sums are rounded differently at unaligned addresses.
+        tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: damaged token cache ({error}). Delete the file; it is made again.") from error
 
