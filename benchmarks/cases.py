@@ -19,6 +19,7 @@ from models.cfm.detector import LEARNING_RATE, CrossmodalDetector
 from models.extractors.dino import DinoEncoder
 from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings
 from models.extractors.point_mae import PointMAEEncoder
+from models.precision import DTYPES
 from models.token_store import batches, extract_batch
 from utils.cli import pick_device
 
@@ -83,7 +84,7 @@ def extractor(precision: str, device: torch.device) -> DinoPointMAE:
     """The paper's extractors with random weights."""
     image, cloud = encoders()
     for encoder in (image, cloud):
-        encoder.set_precision(torch.bfloat16 if precision == "bf16" else torch.float32)
+        encoder.set_precision(DTYPES[precision])
         encoder.to(device)
     return DinoPointMAE(image, cloud, DinoPointMAESettings("eval", 12, precision, "random", "random"))
 

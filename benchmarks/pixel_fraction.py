@@ -37,19 +37,22 @@ def make_scenes(folder: Path) -> Path:
 
 def run_class(root: Path, class_name: str, scratch: Path) -> list[dict[str, Any]]:
     """Every run of RUNS and SEEDS on one class: its metrics, and the median seconds of an epoch."""
+    import torch
+
     from datasets.records import scan
-    from datasets.sample import iter_samples
+    from datasets.sample import iter_samples, tensor_to_image
     from models.cfm import training
     from models.extractors.handcrafted import Handcrafted
-    from models.token_store import CPU, extract_tokens
+    from models.token_store import extract_tokens
     from utils.checkpoint import CheckpointName
     from utils.class_run import ClassRun
     from utils.evaluation import evaluate
 
+    cpu = torch.device("cpu")
     good = [sample for _, sample in iter_samples(scan(root, class_name, "train"))]
     extractor = Handcrafted()
     extractor.fit(good)
-    tokens = list(extract_tokens(good, extractor, BATCH_SIZE, CPU))
+    tokens = list(extract_tokens(good, extractor, BATCH_SIZE, cpu))
     tests = [
         (record, sample, extractor.extract(sample.rgb[None], sample.xyz[None], sample.valid[None])[0])
         for record, sample in iter_samples(scan(root, class_name, "test"))
@@ -60,11 +63,11 @@ def run_class(root: Path, class_name: str, scratch: Path) -> list[dict[str, Any]
             config = training.CFMConfig({}, {}, "mlp", precision, EPOCHS, BATCH_SIZE, seed, fraction)
             epochs: list[dict[str, Any]] = []
             where = CheckpointName(scratch, class_name, EPOCHS, BATCH_SIZE)
-            detector = training.train(tokens, config, where, CPU, False, epochs.append)
+            detector = training.train(tokens, config, where, cpu, False, epochs.append)
             run = ClassRun(class_name, None, False)
             for record, sample, item in tests:
-                image = sample.rgb.numpy()
-                run.add(record.defect, record.stem, image, image[0], sample.gt.numpy(), detector.predict(item), 0.0)
+                image, depth, gt = tensor_to_image(sample.rgb), sample.xyz[2].numpy(), sample.gt.numpy()
+                run.add(record.defect, record.stem, image, depth, gt, detector.predict(item), 0.0)
             metrics = evaluate(run.predictions)
             figures = {key: metrics[key] for key in ("i_auroc", "p_auroc")}
             figures |= {f"aupro_{limit}": metrics["aupro"][limit] for limit in ("0.3", "0.01")}

@@ -14,6 +14,7 @@ from benchmarks.cases import detector, extractor, sample
 from benchmarks.measure import Setting, Work
 from models.extractors import point_mae
 from models.point_ops import group_points
+from models.precision import DTYPES
 from models.token_store import extract_batch
 from models.tokens import group_clouds
 from utils.cli import pick_device
@@ -38,11 +39,7 @@ def stages(precision: str, device: torch.device) -> dict[str, Callable[[], Any]]
     offsets = group_points(groups.points, groups.centres, point_mae.GROUP_SIZE)
     described = frozen.cloud.describe_groups(offsets, current_statistics=False)
     tokens = extract_batch([item], frozen, device)[0]
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    left, right = (
-        torch.randn(ROWS, WIDTH, dtype=dtype, device=device),
-        torch.randn(WIDTH, WIDTH, dtype=dtype, device=device),
-    )
+    left, right = (torch.randn(rows, WIDTH, dtype=DTYPES[precision], device=device) for rows in (ROWS, WIDTH))
 
     def train() -> None:
         mappers.zero_grad(set_to_none=True)

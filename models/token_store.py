@@ -13,11 +13,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from models.lifting import LiftingOperator
-from models.tokens import ModalityTokens, Tokens
+from models.tokens import ModalityTokens, Tokens, send
 from utils.errors import UserError
 from utils.files import atomic_path, sha256_text
-
-CPU = torch.device("cpu")
 
 FORMAT = 2
 """Part of every key: to be raised when the meaning of stored tokens changes."""
@@ -54,10 +52,7 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 def extract_batch(batch: Sequence[GridSample], extractor: TokenExtractor, device: torch.device) -> list[Tokens]:
     """Tokens of a batch of samples, extracted on `device`."""
-    stacks = (torch.stack([getattr(s, name) for s in batch]) for name in ("rgb", "xyz", "valid"))
-    if device.type == "cuda":
-        stacks = (stack.pin_memory() for stack in stacks)  # so that copying need not wait for the GPU
-    rgb, xyz, valid = (stack.to(device, non_blocking=True) for stack in stacks)
+    rgb, xyz, valid = (send(torch.stack([getattr(s, name) for s in batch]), device) for name in ("rgb", "xyz", "valid"))
     return extractor.extract(rgb, xyz, valid)
 
 

@@ -13,6 +13,12 @@ PIXELS_A_BLOCK = {"cpu": 2048, "cuda": 1 << 17}
 """Foreground pixels handled at a time: few enough for a processor's cache; on a GPU those of a whole image."""
 
 
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on `device`; to a GPU from pinned memory, so that copying need not wait for it."""
+    source = tensor.pin_memory() if device.type == "cuda" else tensor
+    return source.to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class ModalityTokens:
     """Tokens of one modality, (T, D), and the operator that lifts them to the foreground pixels, (P, T)."""
@@ -62,10 +68,7 @@ class Tokens:
         """The same tokens with a random share of the foreground pixels, in (0, 1]; at least one where there is any."""
         n_pixels = len(self.foreground)
         n_drawn = min(n_pixels, max(1, round(share * n_pixels)))
-        rows = torch.randperm(n_pixels, generator=generator)[:n_drawn].sort().values
-        if self.foreground.device.type == "cuda":
-            rows = rows.pin_memory()  # so that copying need not wait for the GPU
-        rows = rows.to(self.foreground.device, non_blocking=True)
+        rows = send(torch.randperm(n_pixels, generator=generator)[:n_drawn].sort().values, self.foreground.device)
         rgb, xyz = (ModalityTokens(m.tokens, m.lift.rows(rows)) for m in (self.rgb, self.xyz))
         return Tokens(rgb, xyz, self.foreground[rows], self.size)
 

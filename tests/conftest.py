@@ -19,6 +19,7 @@ from models.cfm.mappers import CrossmodalMapper
 from models.extractors.dino import DinoEncoder
 from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings
 from models.extractors.point_mae import PointMAEEncoder
+from models.precision import DTYPES
 from models.tokens import Tokens, group_clouds, make_tokens
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -94,7 +95,7 @@ def build_dino_pointmae(
         cloud.load_state_dict(point_mae_state)
         for encoder in (image, cloud):
             encoder.prune(keep_blocks)
-            encoder.set_precision(torch.bfloat16 if precision == "bf16" else torch.float32)
+            encoder.set_precision(DTYPES[precision])
         return DinoPointMAE(image, cloud, DinoPointMAESettings(mode, keep_blocks, precision, "rgb", "xyz"))
 
     return build

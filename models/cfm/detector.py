@@ -10,6 +10,7 @@ from models.anomaly_map import AnomalyMap, make_anomaly_map
 from models.cfm.losses import LastLayerLoss
 from models.cfm.mappers import CrossmodalMapper, mapper_variant, mapper_widths
 from models.cfm.scoring import discrepancy, scatter_to_grid
+from models.precision import DTYPES
 from models.tokens import ModalityTokens, Tokens
 
 LEARNING_RATE = 1e-3
@@ -91,8 +92,7 @@ class CrossmodalDetector(nn.Module):
         self, mapper: CrossmodalMapper, images: Sequence[tuple[ModalityTokens, ModalityTokens]], n_pixels: int
     ) -> Tensor:
         """Add the gradients of one direction for images of (source, target); its loss, a scalar without gradient."""
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        loss = LastLayerLoss(mapper.output, dtype, n_pixels)
+        loss = LastLayerLoss(mapper.output, DTYPES[self.precision], n_pixels)
         for source, target in images:
             with self._autocast(source.tokens.device):
                 hidden = mapper.hidden_tokens(source.tokens)  # (T, h)

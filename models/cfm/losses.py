@@ -50,7 +50,8 @@ class LastLayerLoss:
         self.layer, self.dtype, self.n_pixels = layer, dtype, n_pixels
         self.weight, self.bias = layer.weight.detach(), layer.bias.detach()
         gram = self.weight.T @ self.weight
-        self.gram, self.cross = gram.to(dtype), self.weight.T @ self.bias  # (h, h) WᵀW, (h,) Wᵀb
+        self.gram, self.factor = gram.to(dtype), self.weight.to(dtype)  # (h, h) WᵀW, (out, h) W
+        self.cross, self.square = self.weight.T @ self.bias, self.bias.square().sum()  # (h,) Wᵀb, scalar |b|²
         self.total = torch.zeros((), device=gram.device)
         self.second, self.first, self.zeroth = (torch.zeros_like(t) for t in (gram, self.cross, self.total))
         self.weight_gradient, self.bias_gradient = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
@@ -58,7 +59,7 @@ class LastLayerLoss:
     def begin(self, target: Tensor) -> None:
         """Take the (G, out) tokens of an image that its mapped pixels are compared with."""
         self.target = target
-        self.projected = target.to(self.dtype) @ self.weight.to(self.dtype)  # (G, h)
+        self.projected = target.to(self.dtype) @ self.factor  # (G, h)
         self.offset = (target @ self.bias)[:, None]  # (G, 1)
         self.weighted = torch.zeros_like(self.projected, dtype=torch.float32)  # (G, h) Lᵀ(α·g)
         self.alpha = torch.zeros_like(self.offset)  # (G, 1) Lᵀα
@@ -75,7 +76,7 @@ class LastLayerLoss:
         dtype = activations.dtype
         projected = lift.multiply(self.projected)  # (P, h) Wᵀf
         mapped = torch.addmm(self.cross.to(dtype), activations, self.gram)  # (P, h) Wᵀm
-        bias_mapped = activations.float() @ self.cross + self.bias.square().sum()  # (P,) b·m
+        bias_mapped = activations.float() @ self.cross + self.square  # (P,) b·m
         square = _row_products(activations, mapped) + bias_mapped
         norm, target_norm = square.clamp(min=EPSILON**2).sqrt(), norms.clamp(min=EPSILON)
         cosine = (_row_products(activations, projected) + lift.multiply(self.offset)[:, 0]) / (norm * target_norm)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.extractors import dino, point_mae, weights
 from models.point_ops import group_points
+from models.precision import DTYPES
 from models.token_store import GridSample
 from models.tokens import PointGroups, Tokens, group_clouds, make_tokens
 
@@ -103,10 +104,9 @@ def build_dino_pointmae(
     image, cloud = dino.DinoEncoder(), point_mae.PointMAEEncoder()
     weights.load_strict(image.vit, weights.dino_state(rgb_path), rgb_path)
     weights.load_strict(cloud, weights.point_mae_encoder_state(xyz_path), xyz_path)
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     for encoder in (image, cloud):
         encoder.prune(keep_blocks)
-        encoder.set_precision(dtype)
+        encoder.set_precision(DTYPES[precision])
         encoder.to(device)
     settings = DinoPointMAESettings(mode, keep_blocks, precision, *map(weights.weight_sha256, (rgb_path, xyz_path)))
     return DinoPointMAE(image, cloud, settings)

@@ -72,7 +72,8 @@ def test_cases_of_the_project(name: str, one_block: None, setting: Setting) -> N
 
 
 def test_training_on_a_share_of_the_pixels(one_block: None, setting: Setting) -> None:
-    assert measure(once("cases.training", "fp32", 0.1), setting)["seconds"] > 0
+    everything, share = (cases.training(setting, "fp32", part) for part in (1.0, 0.1))
+    assert stage_cases.gigaflops(share.step) < 0.3 * stage_cases.gigaflops(everything.step)
 
 
 def test_operations_of_the_stages(one_block: None) -> None:
