@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from utils.errors import UserError
 from utils.files import atomic_path, sha256_file, write_json
+
+SAFETENSORS = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -29,13 +32,16 @@ class CheckpointName:
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a dict of tensors and plain values with torch.save, atomically."""
+    """Write a dict, atomically: of tensors as `.safetensors`, of tensors and plain values with torch.save otherwise."""
     with atomic_path(path) as temporary:
-        torch.save(dict(state), temporary)
+        if path.suffix == SAFETENSORS:
+            temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in state.items()}))
+        else:
+            torch.save(dict(state), temporary)
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read a dict of tensors and plain values onto the CPU; nothing in the file is executed.
+    """Read what `save_state` wrote onto the CPU; nothing in the file is executed.
 
     Raises:
         UserError: the file is missing, damaged, or holds anything else.
@@ -43,6 +49,9 @@ def load_state(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file.{_siblings(path)}")
     try:
+        if path.suffix == SAFETENSORS:
+            # Copied to where torch puts tensors of its own: sums are rounded differently at unaligned addresses.
+            return {name: tensor.clone() for name, tensor in load_file(path).items()}
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken or unsafe file
         raise UserError(
@@ -54,18 +63,22 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def save_checkpoint(
-    name: CheckpointName, part: str, states: Mapping[str, Mapping[str, Tensor]], settings: Mapping[str, Any]
+    name: CheckpointName,
+    part: str,
+    states: Mapping[str, Mapping[str, Tensor]],
+    settings: Mapping[str, Any],
+    suffix: str = ".pth",
 ) -> None:
     """Write every state to its file, then the settings with the files' hashes.
 
     Args:
         name: of the run. part: name of the settings file. states: state dict of each part; an empty one is left out.
-        settings: JSON values.
+        settings: JSON values. suffix: of the states' files, see `save_state`.
     """
     hashes = {}
     for state_part, state in states.items():
         if state:
-            path = name.path(state_part)
+            path = name.path(state_part, suffix)
             save_state(path, state)
             hashes[path.name] = sha256_file(path)
     write_json(name.path(part, ".json"), {**settings, "files": hashes})
@@ -99,7 +112,8 @@ def load_settings(name: CheckpointName, part: str) -> dict[str, Any] | None:
 
 def _siblings(path: Path) -> str:
     """What lies in the file's folder instead, for the message."""
-    found = sorted(p.name for p in path.parent.glob("*.pth"))[:8]
+    found = sorted(p.name for p in path.parent.glob(f"*{path.suffix}"))[:8]
     if not path.parent.is_dir():
         return f" The folder {path.parent} does not exist: train first, or check the folder and the class name."
-    return f" Found there: {', '.join(found) or 'no .pth file'}. Check --class_name, --epochs_no and --batch_size."
+    there = ", ".join(found) or f"no {path.suffix} file"
+    return f" Found there: {there}. Check --class_name, --epochs_no and --batch_size."

@@ -1,0 +1,93 @@
+"""utils/checkpoint.py: states as files of torch.save and of safetensors, and the settings beside them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from utils.checkpoint import CheckpointName, load_settings, load_state, save_checkpoint, save_state
+from utils.errors import UserError
+from utils.files import sha256_file
+
+SUFFIXES = (".pth", ".safetensors")
+
+
+@pytest.fixture
+def state() -> dict[str, Tensor]:
+    """Odd sizes and several types, so that not every tensor of a file begins at an aligned address."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "flag": torch.tensor([True, False, True]),
+        "steps": torch.tensor(7),
+        "half": torch.randn(3, 5, generator=generator).bfloat16(),
+        "weight": torch.randn(7, 3, generator=generator),
+        "transposed": torch.randn(4, 6, generator=generator).T,
+    }
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_state_is_read_back(state: dict[str, Tensor], suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"new/state{suffix}"
+    save_state(path, state)
+    found = load_state(path)
+    assert found.keys() == state.keys()
+    for name, tensor in state.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_safetensors_are_copied_to_where_torch_puts_its_own(state: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    save_state(path, state)
+    assert all(tensor.data_ptr() % 64 == 0 for tensor in load_state(path).values())
+    assert path.read_bytes()[8:9] == b"{"  # its header is JSON: no pickle
+
+
+def test_plain_values_are_for_torch_save(tmp_path: Path) -> None:
+    values = {"epoch": 3, "losses": [0.5, 0.25], "inner": {"weight": torch.ones(2)}}
+    save_state(tmp_path / "resume.pth", values)
+    found = load_state(tmp_path / "resume.pth")
+    assert (found["epoch"], found["losses"], found["inner"]["weight"].tolist()) == (3, [0.5, 0.25], [1.0, 1.0])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_damaged_and_missing_files_are_named(state: dict[str, Tensor], suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"A_bagel_50ep_4bs{suffix}"
+    with pytest.raises(UserError, match=rf"A_bagel_50ep_4bs{suffix}: no such file\. Found there: no {suffix} file\."):
+        load_state(path)
+    save_state(path, state)
+    save_state(tmp_path / f"B{suffix}", state)
+    (tmp_path / f"other{'.pth' if suffix != '.pth' else '.safetensors'}").touch()
+    with pytest.raises(UserError, match=rf"Found there: A_bagel_50ep_4bs{suffix}, B{suffix}\. Check --class_name"):
+        load_state(tmp_path / f"C{suffix}")
+    with pytest.raises(UserError, match=r"The folder .*absent does not exist: train first"):
+        load_state(tmp_path / f"absent/C{suffix}")
+    for content in (path.read_bytes()[:-9], b"", b"not a checkpoint"):
+        path.write_bytes(content)
+        with pytest.raises(
+            UserError, match=rf"(?s)A_bagel_50ep_4bs{suffix}: not a checkpoint .* Write or copy it again\."
+        ):
+            load_state(path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_checkpoint_and_its_settings(state: dict[str, Tensor], suffix: str, tmp_path: Path) -> None:
+    name = CheckpointName(tmp_path, "bagel", 50, 4)
+    states = {"NET": {"weight": state["weight"]}, "NET_empty": {}}
+    save_checkpoint(name, "NET", states, {"config": {"seed": 1}}, suffix)
+    weights = tmp_path / f"bagel/NET_bagel_50ep_4bs{suffix}"
+    settings = tmp_path / "bagel/NET_bagel_50ep_4bs.json"
+    assert sorted(weights.parent.iterdir()) == sorted([weights, settings])
+    assert torch.equal(load_state(name.path("NET", suffix))["weight"], state["weight"])
+    expected = {"config": {"seed": 1}, "files": {weights.name: sha256_file(weights)}}
+    assert json.loads(settings.read_text()) == load_settings(name, "NET") == expected
+    save_state(weights, {"weight": state["weight"] + 1})
+    with pytest.raises(UserError, match=r"its sha256 differs"):
+        load_settings(name, "NET")
+    weights.unlink()
+    with pytest.raises(UserError, match=rf"{weights.name}: missing, although NET_bagel_50ep_4bs\.json names it"):
+        load_settings(name, "NET")
+    assert load_settings(name, "OTHER") is None
