@@ -2,7 +2,6 @@
 
 import argparse
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils import cli
@@ -17,12 +16,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0] + ".")
     cli.add_dataset_options(parser)
-    parser.add_argument(
-        "--checkpoint_folder",
-        type=Path,
-        default=Path("./checkpoints/checkpoints_CFM_mvtec"),
-        help="folder that holds CLASS/CFM_2Dto3D_CLASS_{epochs}ep_{batch}bs.pth (default: %(default)s)",
-    )
+    weights = "CFM_2Dto3D_CLASS_{epochs}ep_{batch}bs.pth"
+    cli.add_checkpoint_option(parser, "./checkpoints/checkpoints_CFM_mvtec", weights)
     cli.add_run_options(parser, epochs=50, batch_size=4)
     cli.add_extractor_options(parser)
     cli.add_result_options(parser)

@@ -13,12 +13,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0] + ".")
     cli.add_dataset_options(parser)
-    parser.add_argument(
-        "--checkpoint_savepath",
-        type=Path,
-        default=Path("./checkpoints/checkpoints_CFM_mvtec"),
-        help="folder of the checkpoints; the class gets a folder in it (default: %(default)s)",
-    )
+    cli.add_training_options(parser, "./checkpoints/checkpoints_CFM_mvtec")
     cli.add_run_options(parser, epochs=50, batch_size=4)
     cli.add_extractor_options(parser)
     parser.add_argument(
@@ -28,7 +23,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="mlp: one inner layer, the paper's for MVTec 3D-AD; mlp_big: five, its authors' for Eyecandies "
         "(default: %(default)s)",
     )
-    parser.add_argument("--shots", type=cli.positive_int, help="train on the first N images only (default: all)")
     parser.add_argument(
         "--pixel_fraction",
         type=cli.fraction,
@@ -36,21 +30,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="share of each image's foreground pixels that a step sees, drawn anew at each step, in (0, 1]; 0.1 trains "
         "several times faster (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of initialisation and order, ≥ 0 (default: %(default)s)")
     parser.add_argument(
         "--token_cache",
         type=Path,
         metavar="DIR",
         help="keep extracted tokens in this folder, from run to run (default: in memory, for this run)",
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with a run that was stopped; the result is the same"
-    )
-    parser.add_argument(
-        "--wandb_mode",
-        choices=("disabled", "offline", "online"),
-        default="disabled",
-        help="also log to Weights & Biases (default: %(default)s)",
     )
     return parser.parse_args(argv)
 

@@ -108,6 +108,45 @@ def add_run_options(parser: argparse.ArgumentParser, epochs: int, batch_size: in
     )
 
 
+def add_training_options(parser: argparse.ArgumentParser, checkpoints: str) -> None:
+    """--checkpoint_savepath, --shots, --seed, --resume, --wandb_mode: of every method's training script.
+
+    Args:
+        checkpoints: the method's own folder, the default of --checkpoint_savepath.
+    """
+    parser.add_argument(
+        "--checkpoint_savepath",
+        type=Path,
+        default=Path(checkpoints),
+        help="folder of the checkpoints; the class gets a folder in it (default: %(default)s)",
+    )
+    parser.add_argument("--shots", type=positive_int, help="train on the first N images only (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of initialisation and order, ≥ 0 (default: %(default)s)")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with a run that was stopped; the result is the same"
+    )
+    parser.add_argument(
+        "--wandb_mode",
+        choices=("disabled", "offline", "online"),
+        default="disabled",
+        help="also log to Weights & Biases (default: %(default)s)",
+    )
+
+
+def add_checkpoint_option(parser: argparse.ArgumentParser, checkpoints: str, file_name: str) -> None:
+    """--checkpoint_folder: of every method's inference script.
+
+    Args:
+        checkpoints: the method's own folder, the default. file_name: of its weights, for the help.
+    """
+    parser.add_argument(
+        "--checkpoint_folder",
+        type=Path,
+        default=Path(checkpoints),
+        help=f"folder that holds CLASS/{file_name} (default: %(default)s)",
+    )
+
+
 def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     """--extractor, --extractor_mode, --keep_blocks, --rgb_weights, --xyz_weights; None where the user says nothing."""
     group = parser.add_argument_group(
@@ -146,18 +185,22 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_result_options(parser: argparse.ArgumentParser) -> None:
-    """--quantitative_folder, --qualitative_folder, --produce_qualitatives, --visualize_plot, --save_maps."""
+def add_result_options(parser: argparse.ArgumentParser, name: str = "mvtec") -> None:
+    """--quantitative_folder, --qualitative_folder, --produce_qualitatives, --visualize_plot, --save_maps.
+
+    Args:
+        name: end of the default folders' names. Methods need folders of their own: their files have the same names.
+    """
     parser.add_argument(
         "--quantitative_folder",
         type=Path,
-        default=Path("./results/quantitatives_mvtec"),
+        default=Path(f"./results/quantitatives_{name}"),
         help="where metrics go, one .md and one .json a class (default: %(default)s)",
     )
     parser.add_argument(
         "--qualitative_folder",
         type=Path,
-        default=Path("./results/qualitatives_mvtec"),
+        default=Path(f"./results/qualitatives_{name}"),
         help="where pictures go (default: %(default)s)",
     )
     parser.add_argument(

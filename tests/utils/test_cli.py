@@ -1,0 +1,51 @@
+"""utils/cli.py: the options that several command lines have."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from utils import cli
+
+
+@pytest.fixture
+def parser() -> argparse.ArgumentParser:
+    return argparse.ArgumentParser()
+
+
+def test_training_options(parser: argparse.ArgumentParser) -> None:
+    cli.add_training_options(parser, "./checkpoints/mine")
+    assert vars(parser.parse_args([])) == {
+        **{"checkpoint_savepath": Path("checkpoints/mine"), "shots": None, "seed": 0},
+        **{"resume": False, "wandb_mode": "disabled"},
+    }
+    words = "--checkpoint_savepath a/b --shots 3 --seed 7 --resume --wandb_mode offline"
+    assert vars(parser.parse_args(words.split())) == {
+        **{"checkpoint_savepath": Path("a/b"), "shots": 3, "seed": 7},
+        **{"resume": True, "wandb_mode": "offline"},
+    }
+
+
+@pytest.mark.parametrize(("option", "value"), [("shots", "0"), ("seed", "x"), ("wandb_mode", "on")])
+def test_training_options_refuse_other_values(
+    parser: argparse.ArgumentParser, option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.add_training_options(parser, "checkpoints")
+    with pytest.raises(SystemExit):
+        parser.parse_args([f"--{option}", value])
+    assert f"argument --{option}: " in capsys.readouterr().err
+
+
+def test_checkpoint_option_names_the_file_in_its_help(parser: argparse.ArgumentParser) -> None:
+    cli.add_checkpoint_option(parser, "checkpoints/mine", "MINE_CLASS_{epochs}ep_{batch}bs.safetensors")
+    assert parser.parse_args([]).checkpoint_folder == Path("checkpoints/mine")
+    assert parser.parse_args(["--checkpoint_folder", "other"]).checkpoint_folder == Path("other")
+    text = " ".join(parser.format_help().split())
+    assert "CLASS/MINE_CLASS_{epochs}ep_{batch}bs.safetensors (default: checkpoints/mine)" in text
+
+
+def test_methods_have_result_folders_of_their_own(parser: argparse.ArgumentParser) -> None:
+    cli.add_result_options(parser, "mine")
+    args = parser.parse_args([])
+    assert args.quantitative_folder == Path("results/quantitatives_mine")
+    assert args.qualitative_folder == Path("results/qualitatives_mine")
