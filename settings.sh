@@ -1,5 +1,5 @@
-# Settings that training and evaluation scripts share, so that both always mean the same run. Each can be set in the
-# environment instead: EPOCHS=250 bash 01_train_mvtec.sh && EPOCHS=250 bash 02_eval_mvtec.sh
+# Settings and functions that training and evaluation scripts share, so that both always mean the same run. Each setting
+# can be given in the environment instead: EPOCHS=250 bash 01_train_mvtec.sh && EPOCHS=250 bash 02_eval_mvtec.sh
 VENV_PYTHON=.venv/bin/python
 
 MVTEC_PATH="${MVTEC_PATH:-./datasets/mvtec3d_preprocessed}"
@@ -10,7 +10,12 @@ EYECANDIES_PATH="${EYECANDIES_PATH:-./datasets/eyecandies_preprocessed}"
 EYECANDIES_CHECKPOINTS="${EYECANDIES_CHECKPOINTS:-./checkpoints/checkpoints_CFM_eyecandies}"
 EYECANDIES_BATCH_SIZE="${EYECANDIES_BATCH_SIZE:-2}"
 
-EPOCHS="${EPOCHS:-50}"
+EPOCHS="${EPOCHS:-50}" # of CFM
+
+DBMRNET_CHECKPOINTS="${DBMRNET_CHECKPOINTS:-./checkpoints/checkpoints_DBMRNet_mvtec}"
+DBMRNET_EPOCHS="${DBMRNET_EPOCHS:-300}"
+DBMRNET_BATCH_SIZE="${DBMRNET_BATCH_SIZE:-16}"
+
 RESULTS="${RESULTS:-./results}"
 
 # Class folders of a dataset: those that hold train/, or the words of $CLASSES.
@@ -23,4 +28,20 @@ classes_of() {
     echo "error: $1: expected class folders that hold train/; download and preprocess the dataset first (README)" >&2
     return 1
   fi
+}
+
+# Sets the environment up, then runs a script on every class of a dataset: for_each_class DATASET SCRIPT OPTION...
+for_each_class() {
+  local dataset=$1 script=$2 classes class_name
+  shift 2
+  bash setup.sh
+  classes=$(classes_of "$dataset")
+  for class_name in $classes; do
+    "$VENV_PYTHON" "$script" --dataset_path "$dataset" --class_name "$class_name" "$@"
+  done
+}
+
+# Prints the tables of a folder of results and writes them to table.md in it.
+tables_of() {
+  "$VENV_PYTHON" processing/aggregate_results.py --quantitative_folder "$1" --output "$1/table.md"
 }
