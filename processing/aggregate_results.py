@@ -2,7 +2,8 @@
 
     python processing/aggregate_results.py --quantitative_folder results/quantitatives_mvtec
 
-Classes are taken from the result files. Results with different settings are never averaged: each run has its own table.
+Classes are taken from the result files. Results with different settings are never averaged: each run has its own table,
+and one table compares their means. Each method has its own folder; several folders show methods beside each other.
 """
 
 import argparse
@@ -19,8 +20,9 @@ from utils.result_tables import (
     Table,
     class_table,
     defect_table,
+    load_folders,
     load_published,
-    load_runs,
+    means_table,
     published_tables,
     to_csv,
     to_latex,
@@ -31,7 +33,13 @@ from utils.result_tables import (
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Command line of this script."""
     parser = argparse.ArgumentParser(description="Aggregate the result files of many classes into tables.")
-    parser.add_argument("--quantitative_folder", type=Path, required=True, help="folder of CLASS_EPep_BSbs.json files")
+    parser.add_argument(
+        "--quantitative_folder",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="one or more folders of CLASS_EPep_BSbs.json files; the runs of all of them are compared",
+    )
     parser.add_argument(
         "--format",
         choices=("markdown", "latex", "csv"),
@@ -52,7 +60,7 @@ def comparison_tables(runs: list[Run], dataset: str) -> list[Table]:
     """Published figures beside the runs that belong to a benchmark.
 
     Args:
-        runs: results of one folder.
+        runs: results of one or more folders.
         dataset: a benchmark's name, "auto" (a run belongs to the benchmark that knows all of its classes) or "none".
     """
     tables = []
@@ -73,8 +81,10 @@ def comparison_tables(runs: list[Run], dataset: str) -> list[Table]:
 def main(argv: list[str] | None = None) -> int:
     """Print the tables and, on request, write them to a file."""
     arguments = parse_arguments(argv)
-    runs = load_runs(arguments.quantitative_folder)
+    runs = load_folders(arguments.quantitative_folder)
     tables = [table for r in runs for table in (class_table(r), defect_table(r))]
+    if len(runs) > 1:
+        tables.append(means_table(runs))
     tables += comparison_tables(runs, arguments.dataset)
     if arguments.format == "csv":
         text = to_csv(tables)

@@ -1,5 +1,6 @@
 """What happens with the test images of one class, whatever the method: predictions, saved maps, pictures."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -32,14 +33,17 @@ class ClassRun:
 
     Attributes:
         predictions: one a test image, in the order they came.
-        pictures: what the figures need, when they are wanted.
+        branches: name of a branch → what it alone predicts, in the same order; empty for methods without branches.
+        pictures, panels: what the figures need, and what they show besides, when they are wanted.
     """
 
     def __init__(self, class_name: str, maps_folder: Path | None, with_pictures: bool) -> None:
         """maps_folder: where AUPRO maps go as `CLASS/test/DEFECT/STEM.tiff`, float32; None writes none."""
         self.class_name, self.maps_folder, self.with_pictures = class_name, maps_folder, with_pictures
         self.predictions: list[Prediction] = []
+        self.branches: dict[str, list[Prediction]] = {}
         self.pictures: list[QualitativeInput] = []
+        self.panels: list[Mapping[str, np.ndarray]] = []
 
     def add(
         self,
@@ -50,33 +54,44 @@ class ClassRun:
         gt: np.ndarray,
         found: ScoredMap,
         seconds: float,
+        *,
+        branches: Mapping[str, ScoredMap] | None = None,
+        extra: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Take one test image.
 
         Args:
             defect, stem: its folder and its file name. image: (H, W, 3) uint8. depth: (H, W) metres, 0 = invalid.
             gt: (H, W) bool, True = anomalous. found: what the detector says, on the CPU. seconds: spent on it.
+            branches: what each branch of the detector says alone, on the CPU; the same names for every image.
+            extra: more panels of the figure, see `visualization.save_qualitative`.
         """
-        score, aupro_map = found.image_score(), found.aupro_map().numpy()
-        prediction = Prediction(
-            defect=defect,
-            stem=stem,
-            image_score=score,
-            raw_max=float(found.smoothed.max()),
-            seconds=seconds,
-            aupro_map=aupro_map,
-            pixel_map=found.pixel_map().numpy(),
-            gt=gt,
-        )
+
+        def predict(scored: ScoredMap) -> Prediction:
+            return Prediction(
+                defect=defect,
+                stem=stem,
+                image_score=scored.image_score(),
+                raw_max=float(scored.smoothed.max()),
+                seconds=seconds,
+                aupro_map=scored.aupro_map().numpy(),
+                pixel_map=scored.pixel_map().numpy(),
+                gt=gt,
+            )
+
+        prediction = predict(found)
         self.predictions.append(prediction)
+        for name, scored in (branches or {}).items():
+            self.branches.setdefault(name, []).append(predict(scored))
         if self.maps_folder:
-            save_map(self.maps_folder / self.class_name / "test" / defect / f"{stem}.tiff", aupro_map)
+            save_map(self.maps_folder / self.class_name / "test" / defect / f"{stem}.tiff", prediction.aupro_map)
         if self.with_pictures:
+            self.panels.append(extra or {})
             self.pictures.append(
                 QualitativeInput(
                     title=f"{self.class_name}, {defect}/{stem}",
                     defect=defect,
-                    image_score=score,
+                    image_score=prediction.image_score,
                     rgb=image,
                     gt=gt,
                     depth=depth,
@@ -99,9 +114,9 @@ class ClassRun:
         sheet = folder / f"{self.class_name}_contact_sheet.png"
         visualization.save_contact_sheet(sheet, self.pictures, scale, self.class_name)
         bar = tqdm(self.predictions, f"{self.class_name}: pictures", unit="image")
-        for prediction, picture in zip(bar, self.pictures, strict=True):
+        for prediction, picture, extra in zip(bar, self.pictures, self.panels, strict=True):
             path = folder / self.class_name / f"{prediction.defect}_{prediction.stem}.png"
-            visualization.save_qualitative(path, picture, scale)
+            visualization.save_qualitative(path, picture, scale, extra)
             if show:
                 visualization.show(path)
 

@@ -141,6 +141,7 @@ def write_results(
     config: Mapping[str, Any],
     versions: Mapping[str, Any],
     timing: Mapping[str, Any],
+    branches: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write `{class}_{epochs}ep_{batch}bs.md` (six figures, three decimals) and `.json` (everything, full precision).
 
@@ -150,16 +151,18 @@ def write_results(
     Args:
         folder: made when missing.
         metrics: from `evaluate`.
+        branches: name of a branch of the detector, for example "3D only" → its own metrics, from `evaluate`. They
+            follow in both files: `branches` in the JSON, a line with the name and one with figures in the Markdown.
 
     Returns:
         The path of the JSON file.
     """
     name = result_name(class_name, epochs, batch_size)
-    figures = [metrics["aupro"][str(limit)] for limit in AUPRO_LIMITS] + [metrics["p_auroc"], metrics["i_auroc"]]
     lines = [
         f"Metrics for class {class_name} with {epochs}ep_{batch_size}bs",
         "AUPRO@30% & AUPRO@10% & AUPRO@5% & AUPRO@1% & P-AUROC & I-AUROC",
-        " & ".join("nan" if figure is None else f"{figure:.3f}" for figure in figures),
+        _six_figures(metrics),
+        *(line for branch, own in (branches or {}).items() for line in (branch, _six_figures(own))),
     ]
     samples = [
         {
@@ -172,10 +175,17 @@ def write_results(
         }
         for p in predictions
     ]
-    record = {"class_name": class_name, **metrics, "samples": samples}
-    record |= {"config": dict(config), "versions": dict(versions), "timing": dict(timing)}
+    record: dict[str, Any] = {"class_name": class_name, **metrics}
+    if branches:
+        record["branches"] = dict(branches)
+    record |= {"samples": samples, "config": dict(config), "versions": dict(versions), "timing": dict(timing)}
     path = Path(folder) / f"{name}.json"
     write_json(path, record)
     with atomic_path(path.with_suffix(".md")) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def _six_figures(metrics: Mapping[str, Any]) -> str:
+    figures = [metrics["aupro"][str(limit)] for limit in AUPRO_LIMITS] + [metrics["p_auroc"], metrics["i_auroc"]]
+    return " & ".join("nan" if figure is None else f"{figure:.3f}" for figure in figures)

@@ -1,11 +1,12 @@
-"""Result files of many classes → tables: per class, per defect, and beside published figures."""
+"""Result files of many classes → tables: per class, per defect, means beside each other and published figures."""
 
 import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +32,26 @@ DEFECT_METRICS = {"I-AUROC": "i_auroc", "P-AUROC": "p_auroc", "AUPRO@30%": "aupr
 PUBLISHED_METRICS = {"I-AUROC": "i_auroc", "P-AUROC": "p_auroc", "AUPRO@30%": "aupro_0.3", "AUPRO@1%": "aupro_0.01"}
 RUN_SETTINGS = (
     *("method", "extractor", "extractor_mode", "keep_blocks", "mapper", "aggregation"),
-    *("shots", "seed", "precision", "preset", "fusion"),
+    *("shots", "seed", "precision", "preset", "fusion", "score", "checkpoint"),
 )
 """Entries of `config` that set one run apart from another; results that differ in one are not averaged together."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Results of several classes that were made with the same settings."""
+    """Results of several classes that were made with the same settings, of the whole method or of one branch of it."""
 
     name: str
     """For example "50ep_4bs", with the settings that set it apart from the other runs of its folder."""
     method: str
+    """For example "CFM"; with the name of a branch, "DBMRNet (3D only)"."""
     results: dict[str, dict[str, Any]]
-    """Class name → content of its result file."""
+    """Class name → content of its result file, for a branch what the file says of it."""
+
+    @property
+    def label(self) -> str:
+        """Method and name, as titles and rows show them."""
+        return f"{self.method} {self.name}".strip()
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,15 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
 
+def load_folders(folders: Sequence[Path]) -> list[Run]:
+    """The runs of each folder, see `load_runs`; those with equal labels in different folders are told apart by them."""
+    found = [(folder, run) for folder in dict.fromkeys(folders) for run in load_runs(folder)]
+    labels = Counter(run.label for _, run in found)
+    return [replace(run, name=f"{run.name}, {folder}") if labels[run.label] > 1 else run for folder, run in found]
+
+
 def load_runs(folder: Path) -> list[Run]:
-    """Read `CLASS_{EPOCHS}ep_{BATCH}bs.json` of a folder and group them by run.
+    """Read `CLASS_{EPOCHS}ep_{BATCH}bs.json` of a folder and group them by run; branches follow as runs of their own.
 
     Raises:
         UserError: the folder is missing or holds no result file, or a result file is damaged.
@@ -83,8 +97,21 @@ def load_runs(folder: Path) -> list[Run]:
     runs = []
     for key, results in groups.items():
         settings = (f"{RUN_SETTINGS[i - 1]} {key[i]}" for i in telling if key[i])
-        runs.append(Run(", ".join([key[0], *settings]), key[1 + RUN_SETTINGS.index("method")], results))
+        run = Run(", ".join([key[0], *settings]), key[1 + RUN_SETTINGS.index("method")], results)
+        runs += [run, *_branches(run)]
     return runs
+
+
+def _branches(run: Run) -> list[Run]:
+    names = dict.fromkeys(branch for result in run.results.values() for branch in result.get("branches", {}))
+    return [
+        Run(
+            run.name,
+            f"{run.method} ({branch})",
+            {name: r["branches"][branch] for name, r in run.results.items() if branch in r.get("branches", {})},
+        )
+        for branch in names
+    ]
 
 
 def _read_result(path: Path, class_name: str) -> dict[str, Any]:
@@ -95,6 +122,9 @@ def _read_result(path: Path, class_name: str) -> dict[str, Any]:
     missing = [key for key in REQUIRED_KEYS if not isinstance(result, dict) or key not in result]
     if missing:
         raise UserError(f"{path}: a result file without {', '.join(missing)}; run the evaluation of this class again")
+    for branch, metrics in result.get("branches", {}).items():
+        if missing := [key for key in REQUIRED_KEYS[1:] if key not in metrics]:
+            raise UserError(f"{path}: {branch} is without {', '.join(missing)}; run the evaluation of this class again")
     if result["class_name"] != class_name:
         raise UserError(
             f"{path}: results of class {result['class_name']} in a file named after {class_name}; rename it"
@@ -138,6 +168,19 @@ def defect_table(run: Run) -> Table:
     return Table(_title("Metrics per defect, against all good images", run), "defect", list(DEFECT_METRICS), rows)
 
 
+def means_table(runs: Sequence[Run]) -> Table:
+    """One row per run: the means of its `class_table`."""
+    rows = [(run.label, class_table(run).rows[-1][1]) for run in runs]
+    every_class = dict.fromkeys(name for run in runs for name in run.results)
+    notes = [
+        f"{run.label}: without {', '.join(missing)}; its means are over {len(run.results)} of {len(every_class)} "
+        "classes, not comparable with the others."
+        for run in runs
+        if (missing := [name for name in every_class if name not in run.results])
+    ]
+    return Table("Means over classes", "run", list(METRICS), rows, notes)
+
+
 def published_tables(runs: Sequence[Run], published: dict[str, Any]) -> list[Table]:
     """Per metric: published methods and our runs as rows, the benchmark's classes and their mean as columns.
 
@@ -154,10 +197,10 @@ def published_tables(runs: Sequence[Run], published: dict[str, Any]) -> list[Tab
         notes = [_sources(methods)]
         for run in runs:
             ours = [_metric(run.results.get(name), METRICS[metric]) for name in classes]
-            rows.append((f"ours: {_label(run)}", [*ours, mean(ours)]))
+            rows.append((f"ours: {run.label}", [*ours, mean(ours)]))
             if missing := [name for name, figure in zip(classes, ours, strict=True) if figure is None]:
                 notes.append(
-                    f"{_label(run)}: no figure for {', '.join(missing)}; the mean is over "
+                    f"{run.label}: no figure for {', '.join(missing)}; the mean is over "
                     f"{len(classes) - len(missing)} of {len(classes)} classes, not comparable with the published means."
                 )
         tables.append(Table(f"{metric} on {published['title']}", "method", [*classes, "mean"], rows, notes))
@@ -181,12 +224,8 @@ def _metric(result: dict[str, Any] | None, path: tuple[str, ...]) -> float | Non
     return value
 
 
-def _label(run: Run) -> str:
-    return f"{run.method} {run.name}".strip()
-
-
 def _title(what: str, run: Run) -> str:
-    return f"{what}: {_label(run)}"
+    return f"{what}: {run.label}"
 
 
 def to_markdown(table: Table) -> str:

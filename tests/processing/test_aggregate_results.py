@@ -12,7 +12,15 @@ import pytest
 
 from processing.aggregate_results import main
 from utils.errors import UserError
-from utils.result_tables import METRICS, class_table, defect_table, load_published, load_runs
+from utils.result_tables import (
+    METRICS,
+    class_table,
+    defect_table,
+    load_folders,
+    load_published,
+    load_runs,
+    means_table,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS = ("0.3", "0.1", "0.05", "0.01")
@@ -88,6 +96,88 @@ def test_runs_with_other_settings_are_not_averaged(tmp_path: Path) -> None:
         "50ep_4bs, extractor handcrafted": ["loaf"],
     }
     assert [run.method for run in runs] == ["CFM"] * 3
+
+
+def add_branches(path: Path, **values: float) -> None:
+    """Give a result file branches whose figures differ from its own by a constant."""
+    result = json.loads(path.read_text())
+    result["branches"] = {}
+    for name, value in values.items():
+        own = json.loads(write_result(path.parent / "other", "x", value).read_text())
+        kept = ("aupro", "aupro_thresholds", "aupro_exact", "p_auroc", "i_auroc", "per_defect")
+        result["branches"][name.replace("_", " ")] = {key: own[key] for key in kept}
+    path.write_text(json.dumps(result))
+
+
+def test_branches_are_runs_of_their_own_after_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in (("foam", 0.8), ("rope", 0.9)):
+        add_branches(write_result(tmp_path, name, value, method="DBMRNet"), **{"3D_only": value - 0.2})
+    write_result(tmp_path, "foam", 0.7, run="9ep_4bs", method="DBMRNet")
+    runs = load_runs(tmp_path)
+    labels = ["DBMRNet 50ep_4bs", "DBMRNet (3D only) 50ep_4bs", "DBMRNet 9ep_4bs"]
+    assert [run.label for run in runs] == labels
+    assert [figures[0] for _, figures in class_table(runs[1]).rows] == pytest.approx([0.6, 0.7, 0.65])
+    assert [figures[2] for _, figures in defect_table(runs[1]).rows] == pytest.approx([0.6, 0.7])
+    main(["--quantitative_folder", str(tmp_path)])
+    text = capsys.readouterr().out
+    section = text.split("### I-AUROC on MVTec 3D-AD")[1].split("###")[0]
+    published = load_published()["mvtec3d"]["i_auroc"]["DBMRNet (3D only)"]
+    assert cells(section, "DBMRNet (3D only)")[0][-1] == f"{published['mean']:.3f}"
+    ours = cells(section, "ours: DBMRNet (3D only) 50ep_4bs")[0]
+    assert [ours[5], ours[8], ours[10]] == ["0.600", "0.700", "0.650"]
+
+
+def test_a_branch_that_only_some_classes_have(tmp_path: Path) -> None:
+    add_branches(write_result(tmp_path, "cap", 0.8), **{"3D_only": 0.5})
+    write_result(tmp_path, "gear", 0.9)
+    whole, branch = load_runs(tmp_path)
+    assert list(whole.results) == ["cap", "gear"]
+    assert list(branch.results) == ["cap"]
+
+
+def test_folders_are_compared_by_their_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in (("cap", 0.9), ("gear", 0.7)):
+        write_result(tmp_path / "a", name, value)
+        write_result(tmp_path / "b", name, value - 0.1, method="DBMRNet", seed=0)
+    main(["--quantitative_folder", str(tmp_path / "a"), str(tmp_path / "b")])
+    section = capsys.readouterr().out.split("### Means over classes")[1].split("###")[0]
+    assert cells(section, "run") == [list(METRICS)]
+    assert cells(section, "CFM 50ep_4bs") == [[f"{0.8 - 0.01 * i:.3f}" for i in range(10)]]
+    assert cells(section, "DBMRNet 50ep_4bs") == [[f"{0.7 - 0.01 * i:.3f}" for i in range(10)]]
+    assert "not comparable" not in section
+    main(["--quantitative_folder", str(tmp_path / "a")])
+    assert "Means over classes" not in capsys.readouterr().out
+
+
+def test_means_over_other_classes_are_marked(tmp_path: Path) -> None:
+    for name in ("cap", "gear", "loaf"):
+        write_result(tmp_path / "a", name, 0.9)
+    write_result(tmp_path / "b", "gear", 0.8, run="9ep_4bs")
+    table = means_table(load_folders([tmp_path / "a", tmp_path / "b"]))
+    assert [(name, figures[0]) for name, figures in table.rows] == [
+        ("CFM 50ep_4bs", pytest.approx(0.9)),
+        ("CFM 9ep_4bs", 0.8),
+    ]
+    note = "CFM 9ep_4bs: without cap, loaf; its means are over 1 of 3 classes, not comparable with the others."
+    assert table.notes == [note]
+
+
+def test_equal_labels_in_different_folders_are_told_apart(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    write_result(a, "gear", 0.9)
+    write_result(b, "gear", 0.8)
+    write_result(b, "gear", 0.7, run="9ep_4bs")
+    runs = load_folders([a, b, a])
+    assert [run.label for run in runs] == [f"CFM 50ep_4bs, {a}", f"CFM 50ep_4bs, {b}", "CFM 9ep_4bs"]
+    assert [run.results["gear"]["i_auroc"] for run in runs] == [0.9, 0.8, 0.7]
+    assert [run.name for run in load_folders([a])] == ["50ep_4bs"]
+
+
+@pytest.mark.parametrize("setting", ["preset", "fusion", "score", "checkpoint"])
+def test_settings_of_two_branch_methods_set_runs_apart(setting: str, tmp_path: Path) -> None:
+    write_result(tmp_path, "cap", 0.9, **{setting: "one"})
+    write_result(tmp_path, "gear", 0.9, **{setting: "two"})
+    assert [run.name for run in load_runs(tmp_path)] == [f"50ep_4bs, {setting} one", f"50ep_4bs, {setting} two"]
 
 
 def test_settings_that_all_runs_share_are_not_in_their_names(tmp_path: Path) -> None:
@@ -195,6 +285,11 @@ def test_refusals_name_the_file(tmp_path: Path) -> None:
         load_runs(tmp_path)
     (tmp_path / "cap_50ep_4bs.json").write_text('{"class_name": "cap"}')
     with pytest.raises(UserError, match=r"cap_50ep_4bs\.json: a result file without aupro"):
+        load_runs(tmp_path)
+    add_branches(write_result(tmp_path, "cap", 0.9), **{"3D_only": 0.5})
+    text = (tmp_path / "cap_50ep_4bs.json").read_text()
+    (tmp_path / "cap_50ep_4bs.json").write_text('"per_defects"'.join(text.rsplit('"per_defect"', 1)))
+    with pytest.raises(UserError, match=r"cap_50ep_4bs\.json: 3D only is without per_defect"):
         load_runs(tmp_path)
 
 

@@ -141,3 +141,24 @@ def test_undefined_metrics_are_null_and_nan_in_the_files(predictions: list[Predi
     path = write_results(tmp_path, "bagel", 1, 2, evaluate(good), good, {}, {}, {})
     assert path.with_suffix(".md").read_text().splitlines()[2] == "nan & nan & nan & nan & nan & nan"
     assert json.loads(path.read_text())["i_auroc"] is None
+
+
+def test_branches_follow_in_both_files(predictions: list[Prediction], tmp_path: Path) -> None:
+    metrics, good = evaluate(predictions), predictions[:5]
+    branches = {
+        "2D only": evaluate([replace(p, image_score=-p.image_score, aupro_map=-p.aupro_map) for p in predictions]),
+        "3D only": evaluate(good),
+    }
+    without = write_results(tmp_path / "without", "bagel", 50, 4, metrics, predictions, {}, {}, {})
+    path = write_results(tmp_path / "with", "bagel", 50, 4, metrics, predictions, {}, {}, {}, branches)
+    assert json.loads(path.read_text()) == json.loads(without.read_text()) | {"branches": branches}
+    lines = path.with_suffix(".md").read_text().splitlines()
+    assert lines[:3] == without.with_suffix(".md").read_text().splitlines()
+    aupro_2d = [f"{branches['2D only']['aupro'][limit]:.3f}" for limit in ("0.3", "0.1", "0.05", "0.01")]
+    image_auroc = 1 - metrics["i_auroc"]
+    assert lines[3:] == [
+        "2D only",
+        " & ".join([*aupro_2d, f"{metrics['p_auroc']:.3f}", f"{image_auroc:.3f}"]),
+        "3D only",
+        "nan & nan & nan & nan & nan & nan",
+    ]

@@ -1,0 +1,95 @@
+"""utils/class_run.py: predictions of the whole detector and of its branches, saved maps, figures with more panels."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from models.anomaly_map import AnomalyMap, make_anomaly_map
+from utils import visualization
+from utils.class_run import ClassRun
+from utils.evaluation import evaluate
+
+SIDE = 24
+IMAGE = np.zeros((SIDE, SIDE, 3), np.uint8)
+DEPTH = np.full((SIDE, SIDE), 0.5, np.float32)
+
+
+def maps(gt: np.ndarray, generator: torch.Generator) -> dict[str, AnomalyMap]:
+    """A detector that sees the defect in 3D only."""
+    psi_2d = torch.rand(SIDE, SIDE, generator=generator)
+    psi_3d = torch.rand(SIDE, SIDE, generator=generator) + 2 * torch.from_numpy(gt)
+    return {kind: make_anomaly_map(psi_2d, psi_3d, kind) for kind in ("sum", "2d", "3d")}
+
+
+def collect(run: ClassRun, panels: bool = False) -> list[dict[str, AnomalyMap]]:
+    """Add three good and three defective images; their maps."""
+    generator, added = torch.Generator().manual_seed(0), []
+    for i in range(6):
+        gt = np.zeros((SIDE, SIDE), bool)
+        gt[8:14, 4 + i : 10 + i] = i >= 3
+        found = maps(gt, generator)
+        branches = {"2D only": found["2d"], "3D only": found["3d"]}
+        extra = {"reconstruction": np.full_like(IMAGE, i)} if panels else None
+        where = "good" if i < 3 else "hole", f"{i:03d}"
+        run.add(*where, IMAGE, DEPTH, gt, found["sum"], 0.5 * i, branches=branches, extra=extra)
+        added.append(found)
+    return added
+
+
+def test_branches_are_predictions_of_their_own(tmp_path: Path) -> None:
+    run = ClassRun("gear", tmp_path, with_pictures=False)
+    added = collect(run)
+    assert list(run.branches) == ["2D only", "3D only"]
+    kinds = (("sum", run.predictions), ("2d", run.branches["2D only"]), ("3d", run.branches["3D only"]))
+    for kind, predictions in kinds:
+        assert [(p.defect, p.stem) for p in predictions] == [(p.defect, p.stem) for p in run.predictions]
+        for p, found, whole in zip(predictions, added, run.predictions, strict=True):
+            assert p.image_score == found[kind].image_score()
+            assert p.raw_max == float(found[kind].smoothed.max())
+            assert np.array_equal(p.aupro_map, found[kind].aupro_map().numpy())
+            assert np.array_equal(p.pixel_map, found[kind].pixel_map().numpy())
+            assert (p.gt is whole.gt, p.seconds) == (True, whole.seconds)
+    saved = tifffile.imread(tmp_path / "gear/test/hole/004.tiff")
+    assert np.array_equal(saved, added[4]["sum"].aupro_map().numpy())
+    seen, unseen = evaluate(run.branches["3D only"]), evaluate(run.branches["2D only"])
+    assert seen["i_auroc"] == 1.0 > unseen["i_auroc"]
+    assert run.timing()["seconds_per_image_median"] == 1.25
+
+
+def test_methods_without_branches_and_panels() -> None:
+    run = ClassRun("gear", None, with_pictures=False)
+    found = maps(np.zeros((SIDE, SIDE), bool), torch.Generator().manual_seed(0))["sum"]
+    run.add("good", "000", IMAGE, DEPTH, np.zeros((SIDE, SIDE), bool), found, 0.25)
+    assert len(run.predictions) == 1
+    assert run.branches == {}
+    assert run.pictures == run.panels == []
+
+
+@pytest.mark.parametrize("panels", [False, True])
+def test_figures_get_the_panels_of_their_image(panels: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, dict[str, Any]] = {}
+
+    def save(path: Path, item: Any, scale: Any, extra: Mapping[str, np.ndarray]) -> None:
+        drawn[path.relative_to(tmp_path).as_posix()] = {name: int(values.max()) for name, values in extra.items()}
+
+    monkeypatch.setattr(visualization, "save_qualitative", save)
+    monkeypatch.setattr(visualization, "save_contact_sheet", lambda *_: None)
+    run = ClassRun("gear", None, with_pictures=True)
+    collect(run, panels)
+    run.write_pictures(tmp_path, show=False)
+    names = [f"gear/{'good' if i < 3 else 'hole'}_{i:03d}.png" for i in range(6)]
+    assert drawn == {name: {"reconstruction": i} if panels else {} for i, name in enumerate(names)}
+
+
+def test_panels_are_drawn(tmp_path: Path) -> None:
+    run = ClassRun("gear", None, with_pictures=True)
+    collect(run, panels=True)
+    run.pictures, run.panels, run.predictions = run.pictures[:1], run.panels[:1], run.predictions[:1]
+    run.write_pictures(tmp_path, show=False)
+    figures = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    assert figures == ["gear/good_000.png", "gear_contact_sheet.png"]
