@@ -53,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     from utils.checkpoint import CheckpointName
     from utils.files import sha256_file, sha256_text
     from utils.run_record import data_manifest, provenance, read_json_lines, wandb_logger
+    from utils.training import is_finished
     from utils.visualization import save_loss_plot
 
     started = time.perf_counter()
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     data = {"sha256": sha256_text(" ".join(digests.values())), "shots": args.shots}
     run = args.mapper, precision, args.epochs_no, args.batch_size, args.seed, args.pixel_fraction
     config = training.CFMConfig(extractor.fingerprint(), data, *run)
-    if args.resume and training.is_finished(name, config):
+    if args.resume and is_finished(name, training.PART, config):
         print(f"{args.class_name}: this run is finished, see {name.path(training.PART, '.json')}")
         cli.report_skipped(skipped)
         return 0

@@ -56,6 +56,14 @@ def positive_int(text: str) -> int:
     return value
 
 
+def positive(text: str) -> float:
+    """An argparse type: a number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value
+
+
 def fraction(text: str) -> float:
     """An argparse type: a number in (0, 1]."""
     value = float(text)

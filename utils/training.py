@@ -1,15 +1,128 @@
 """The training loop: seeded batches, one log entry an epoch, exact resume; the same for every method."""
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from utils.checkpoint import CheckpointName, load_settings, load_state, save_state
 from utils.errors import UserError
+from utils.run_record import append_json_line, truncate_json_lines
+
+SAVE_SECONDS = 20.0
+
+
+class RunConfig(Protocol):
+    """What the loop needs of a method's frozen dataclass of settings, which decides the trained weights."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
+class Learner(Protocol):
+    """What is trained: model, optimiser and whatever else changes from step to step."""
+
+    def step(self, batch: list[int], generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Update the model on a batch; see `train_epochs`."""
+
+    def after_epoch(self) -> Mapping[str, float]:
+        """Called when an epoch is over; what it returns joins the epoch's log entry."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values from which the run can go on exactly."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take such a state back."""
+
+
+def train_run(
+    learner: Learner,
+    n_samples: int,
+    config: RunConfig,
+    name: CheckpointName,
+    part: str,
+    resume: bool,
+    report: Callable[[dict[str, Any]], None],
+    save_seconds: float,
+) -> None:
+    """Train for all epochs of a run; write its log, and from time to time the state to resume from.
+
+    Args:
+        learner: in its first state. n_samples: number of training samples. config: of the run.
+        name: where its files go. part: of the settings' file name; the log lies beside it.
+        resume: go on from the run's last saved epoch, if there is one. The result is that of an uninterrupted run.
+        report: called with the log entry of each epoch.
+        save_seconds: least time between two saved states.
+
+    Raises:
+        UserError: a loss is not finite, or the saved state belongs to a run with another configuration.
+    """
+    state_path, log_path = resume_path(name, part), name.path(part, ".jsonl")
+    start = _restore(state_path, config, learner) if resume and state_path.exists() else 0
+    if start:
+        truncate_json_lines(log_path, start)
+    else:
+        state_path.unlink(missing_ok=True)
+        log_path.unlink(missing_ok=True)
+    last_saved = time.monotonic()
+
+    def after_epoch(entry: dict[str, Any]) -> None:
+        nonlocal last_saved
+        entry |= learner.after_epoch()
+        append_json_line(log_path, entry)
+        report(entry)
+        if time.monotonic() - last_saved >= save_seconds:
+            save_state(state_path, {"epoch": entry["epoch"], "config": _canonical(config), **learner.state_dict()})
+            last_saved = time.monotonic()
+
+    train_epochs(learner.step, n_samples, range(start, config.epochs), config.batch_size, config.seed, after_epoch)
+
+
+def resume_path(name: CheckpointName, part: str) -> Path:
+    """Where the state to resume from lies while a run is under way."""
+    return name.path(f"{part}_resume")
+
+
+def is_finished(name: CheckpointName, part: str, config: RunConfig) -> bool:
+    """Whether the run's checkpoint is there, was made with this configuration, and no later run is under way.
+
+    Raises:
+        UserError: the checkpoint is damaged.
+    """
+    if resume_path(name, part).exists():
+        return False
+    settings = load_settings(name, part)
+    return settings is not None and json.dumps(settings["config"], sort_keys=True) == _canonical(config)
+
+
+def _canonical(config: RunConfig) -> str:
+    """The configuration as text that compares."""
+    return json.dumps(asdict(config), sort_keys=True)
+
+
+def _restore(path: Path, config: RunConfig, learner: Learner) -> int:
+    """Load a saved state into the learner; returns the number of finished epochs."""
+    state = load_state(path)
+    if state.get("config") != _canonical(config):
+        raise UserError(
+            f"{path}: belongs to a run with another configuration.\nsaved: {state.get('config')}\n"
+            f"now:   {_canonical(config)}\nRepeat the run's options, or start again without --resume."
+        )
+    learner.load_state_dict(state)
+    return int(state["epoch"])
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

@@ -5,8 +5,6 @@ state dicts. Beside them: `CFM_….json` settings, `CFM_….jsonl` losses, `CFM_
 that has any, and, while a run is under way, `CFM_resume_….pth`.
 """
 
-import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,14 +15,12 @@ from torch import Tensor
 from models.cfm.detector import LEARNING_RATE, CrossmodalDetector
 from models.extractors import Extractor
 from models.tokens import Tokens
-from utils.checkpoint import CheckpointName, load_settings, load_state, save_checkpoint, save_state
+from utils.checkpoint import CheckpointName, load_settings, load_state, save_checkpoint
 from utils.errors import UserError
-from utils.run_record import append_json_line, truncate_json_lines
-from utils.training import train_epochs
+from utils.training import SAVE_SECONDS, resume_path, train_run
 
 PART = "CFM"
-RGB_TO_XYZ, XYZ_TO_RGB, EXTRACTOR, RESUME = "CFM_2Dto3D", "CFM_3Dto2D", "CFM_extractor", "CFM_resume"
-SAVE_SECONDS = 20.0
+RGB_TO_XYZ, XYZ_TO_RGB, EXTRACTOR = "CFM_2Dto3D", "CFM_3Dto2D", "CFM_extractor"
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,42 @@ class CFMConfig:
     batch_size: int
     seed: int
     pixel_fraction: float
+
+
+class CFMLearner:
+    """Both mappers and their optimiser, Adam (CFM paper, section 4)."""
+
+    def __init__(self, tokens: Sequence[Tokens], config: CFMConfig, device: torch.device) -> None:
+        """tokens: one item a training image. config: of the run. device: where it runs."""
+        widths = tokens[0].rgb.tokens.shape[1], tokens[0].xyz.tokens.shape[1]
+        self.detector = CrossmodalDetector(*widths, config.mapper, config.precision, config.seed).to(device)
+        self.optimizer = torch.optim.Adam(self.detector.parameters(), lr=LEARNING_RATE)
+        self.pixel_fraction = config.pixel_fraction
+        # On a GPU once, for all epochs; copies nothing that is there.
+        self.tokens = [image.to(device) for image in tokens] if device.type == "cuda" else tokens
+
+    def step(self, batch: list[int], generator: torch.Generator) -> dict[str, Tensor]:
+        """One optimiser step on these images; returns the losses."""
+        images = [self.tokens[i] for i in batch]
+        if self.pixel_fraction < 1:
+            images = [image.draw_pixels(self.pixel_fraction, generator) for image in images]
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = self.detector.backward(images)
+        self.optimizer.step()
+        return losses
+
+    def after_epoch(self) -> dict[str, float]:
+        """Nothing to add to the log."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of the mappers and the optimiser."""
+        return {"detector": self.detector.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take such a state back."""
+        self.detector.load_state_dict(state["detector"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def train(
@@ -66,54 +98,9 @@ def train(
     Raises:
         UserError: a loss is not finite, or the saved state belongs to a run with another configuration.
     """
-    detector = CrossmodalDetector(
-        tokens[0].rgb.tokens.shape[1], tokens[0].xyz.tokens.shape[1], config.mapper, config.precision, config.seed
-    ).to(device)
-    optimizer = torch.optim.Adam(detector.parameters(), lr=LEARNING_RATE)
-    state_path, log_path = name.path(RESUME), name.path(PART, ".jsonl")
-    start = _restore(state_path, config, detector, optimizer) if resume and state_path.exists() else 0
-    if start:
-        truncate_json_lines(log_path, start)
-    else:
-        state_path.unlink(missing_ok=True)
-        log_path.unlink(missing_ok=True)
-    last_saved = time.monotonic()
-    if device.type == "cuda":
-        tokens = [image.to(device) for image in tokens]  # once, for all epochs; copies nothing that is there
-
-    def step(batch: list[int], generator: torch.Generator) -> dict[str, Tensor]:
-        images = [tokens[i] for i in batch]
-        if config.pixel_fraction < 1:
-            images = [image.draw_pixels(config.pixel_fraction, generator) for image in images]
-        optimizer.zero_grad(set_to_none=True)
-        losses = detector.backward(images)
-        optimizer.step()
-        return losses
-
-    def after_epoch(entry: dict[str, Any]) -> None:
-        nonlocal last_saved
-        append_json_line(log_path, entry)
-        report(entry)
-        if time.monotonic() - last_saved >= save_seconds:
-            state = {"epoch": entry["epoch"], "config": _canonical(config)}
-            state |= {"detector": detector.state_dict(), "optimizer": optimizer.state_dict()}
-            save_state(state_path, state)
-            last_saved = time.monotonic()
-
-    train_epochs(step, len(tokens), range(start, config.epochs), config.batch_size, config.seed, after_epoch)
-    return detector.eval()
-
-
-def is_finished(name: CheckpointName, config: CFMConfig) -> bool:
-    """Whether the run's checkpoint is there, was made with this configuration, and no later run is under way.
-
-    Raises:
-        UserError: the checkpoint is damaged.
-    """
-    if name.path(RESUME).exists():
-        return False
-    settings = load_settings(name, PART)
-    return settings is not None and json.dumps(settings["config"], sort_keys=True) == _canonical(config)
+    learner = CFMLearner(tokens, config, device)
+    train_run(learner, len(tokens), config, name, PART, resume, report, save_seconds)
+    return learner.detector.eval()
 
 
 def save(
@@ -135,7 +122,7 @@ def save(
         EXTRACTOR: extractor_state,
     }
     save_checkpoint(name, PART, states, {"method": "CFM", "config": asdict(config), **record})
-    name.path(RESUME).unlink(missing_ok=True)
+    resume_path(name, PART).unlink(missing_ok=True)
 
 
 def load(
@@ -191,21 +178,3 @@ def check_extractor(extractor: Extractor, detector: CrossmodalDetector, settings
             f"the checkpoint maps features of widths {expected} (RGB, geometry), the extractor gives {widths}. Name "
             "the --extractor and --keep_blocks that it was trained with (1 block gives 384 geometry features)."
         )
-
-
-def _canonical(config: CFMConfig) -> str:
-    """The configuration as text that compares."""
-    return json.dumps(asdict(config), sort_keys=True)
-
-
-def _restore(path: Any, config: CFMConfig, detector: CrossmodalDetector, optimizer: torch.optim.Optimizer) -> int:
-    """Load a saved state into detector and optimizer; returns the number of finished epochs."""
-    state = load_state(path)
-    if state.get("config") != _canonical(config):
-        raise UserError(
-            f"{path}: belongs to a run with another configuration.\nsaved: {state.get('config')}\n"
-            f"now:   {_canonical(config)}\nRepeat the run's options, or start again without --resume."
-        )
-    detector.load_state_dict(state["detector"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["epoch"])

@@ -22,6 +22,7 @@ from models.tokens import PIXELS_A_BLOCK, ModalityTokens, Tokens
 from utils.checkpoint import CheckpointName
 from utils.errors import UserError
 from utils.run_record import read_json_lines
+from utils.training import is_finished, resume_path
 
 MakeTokens = Callable[[int], Tokens]
 CPU = torch.device("cpu")
@@ -116,10 +117,10 @@ def test_resumed_run_ends_like_an_uninterrupted_one(make_random_tokens: MakeToke
 
 def test_finished_run_is_recognised(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
     name = CheckpointName(tmp_path, "thing", CONFIG.epochs, CONFIG.batch_size)
-    assert not training.is_finished(name, CONFIG)
+    assert not is_finished(name, training.PART, CONFIG)
     run([make_random_tokens(0)], tmp_path)
-    assert training.is_finished(name, CONFIG)
-    assert not training.is_finished(name, replace(CONFIG, seed=9))
+    assert is_finished(name, training.PART, CONFIG)
+    assert not is_finished(name, training.PART, replace(CONFIG, seed=9))
 
 
 def test_resuming_with_other_options_is_refused(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
@@ -207,10 +208,10 @@ def test_fresh_run_forgets_an_older_one(make_random_tokens: MakeTokens, tmp_path
 
     with pytest.raises(KeyboardInterrupt):
         run(tokens, tmp_path, report=stop)
-    assert name.path(training.RESUME).exists()
-    assert not training.is_finished(name, CONFIG)
+    assert resume_path(name, training.PART).exists()
+    assert not is_finished(name, training.PART, CONFIG)
     detector = training.train(tokens, CONFIG, name, CPU, False, lambda entry: None)
-    assert not name.path(training.RESUME).exists()
+    assert not resume_path(name, training.PART).exists()
     assert len(read_json_lines(name.path(training.PART, ".jsonl"))) == 6
     assert not detector.training
 

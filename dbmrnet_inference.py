@@ -1,0 +1,126 @@
+"""Evaluate DBMRNet on one class: python dbmrnet_inference.py --dataset_path DIR --class_name bagel"""
+
+import argparse
+import time
+from typing import TYPE_CHECKING, Any
+
+from models.dbmrnet.settings import FUSIONS, PRESETS, SCORES
+from utils import cli
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from models.dbmrnet.detector import Rebuilt
+    from models.dbmrnet.inputs import Inputs
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0] + ".")
+    cli.add_dataset_options(parser)
+    weights = "DBMRNet_CLASS_{epochs}ep_{batch}bs.safetensors"
+    cli.add_checkpoint_option(parser, "./checkpoints/checkpoints_DBMRNet_mvtec", weights)
+    cli.add_run_options(parser, epochs=300, batch_size=16)
+    cli.add_result_options(parser, "dbmrnet_mvtec")
+    parser.add_argument("--preset", choices=tuple(PRESETS), help="that of the checkpoint; another one is refused")
+    parser.add_argument(
+        "--checkpoint",
+        choices=("last", "best"),
+        default="last",
+        help="weights of the last epoch, or of that with the lowest validation loss (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--score",
+        choices=SCORES,
+        default=SCORES[0],
+        help="compare with the reconstruction, the network's features of both, or add both (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--fusion",
+        choices=FUSIONS,
+        default=FUSIONS[0],
+        help="how the maps of the two modalities become one (default: %(default)s)",
+    )
+    return parser.parse_args(argv)
+
+
+def panels(inputs: "Inputs", rebuilt: "Rebuilt") -> list[dict[str, "np.ndarray"]]:
+    """What was rebuilt of each sample, as panels of its figure: the square of the image that is seen, and the depth."""
+    from datasets.sample import tensor_to_image
+    from models.dbmrnet.scoring import rebuilt_depth
+
+    depths = rebuilt_depth(inputs, rebuilt.points).cpu().numpy()
+    images = zip(inputs.image.cpu(), rebuilt.image.cpu(), depths, strict=True)
+    return [
+        {"RGB as seen": tensor_to_image(seen), "RGB rebuilt": tensor_to_image(made), "depth rebuilt (m)": depth}
+        for seen, made, depth in images
+    ]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, load, predict, evaluate, write."""
+    args = parse(argv)
+    from tqdm import tqdm
+
+    from datasets.records import scan
+    from datasets.sample import iter_samples, tensor_to_image
+    from models.dbmrnet import training
+    from models.token_store import batches
+    from utils.checkpoint import CheckpointName
+    from utils.class_run import ClassRun
+    from utils.evaluation import evaluate, write_results
+    from utils.run_record import machine, versions
+
+    device = cli.pick_device(args.device)
+    name = CheckpointName(args.checkpoint_folder, args.class_name, args.epochs_no, args.batch_size)
+    detector, settings = training.load(name, training.PARTS[args.checkpoint], args.precision)
+    detector.to(device)
+    if args.preset not in (None, detector.settings.preset):
+        raise UserError(
+            f"--preset {args.preset}: the checkpoint was trained with {detector.settings.preset}. Leave the option out."
+        )
+    skipped: list[str] | None = [] if args.skip_bad else None
+    records = scan(args.dataset_path, args.class_name, "test", skipped)
+    run = ClassRun(args.class_name, args.save_maps, args.produce_qualitatives or args.visualize_plot)
+    with tqdm(total=len(records), desc=f"{args.class_name}: inference", unit="image") as progress:
+        for batch in batches(iter_samples(records, skipped), args.batch_size):
+            start = time.perf_counter()
+            inputs = detector.prepare([sample for _, sample in batch])
+            rebuilt = detector.reconstruct(inputs)
+            found = detector.discrepancies(inputs, rebuilt)
+            fusions = {"fused": args.fusion, "2D only": "2d", "3D only": "3d"}
+            maps = {key: detector.maps(found, args.score, fusion) for key, fusion in fusions.items()}
+            seconds = (time.perf_counter() - start) / len(batch)
+            extras = panels(inputs, rebuilt) if run.with_pictures else [{}] * len(batch)
+            for i, (record, sample) in enumerate(batch):
+                image, depth, gt = tensor_to_image(sample.rgb), sample.xyz[2].numpy(), sample.gt.numpy()
+                scored = {key: of_samples[i] for key, of_samples in maps.items()}
+                fused = scored.pop("fused")
+                run.add(record.defect, record.stem, image, depth, gt, fused, seconds, branches=scored, extra=extras[i])
+            progress.update(len(batch))
+
+    config: dict[str, Any] = {
+        "method": "DBMRNet",
+        "preset": detector.settings.preset,
+        "precision": detector.precision,
+        "score": args.score,
+        "fusion": args.fusion,
+        "checkpoint": args.checkpoint,
+        "shots": settings["config"]["data"]["shots"],
+        "seed": settings["config"]["seed"],
+        "training": settings,
+    }
+    timing = {**run.timing(), "device": device.type, "machine": machine()}
+    metrics, branches = evaluate(run.predictions), {part: evaluate(alone) for part, alone in run.branches.items()}
+    key = (args.class_name, args.epochs_no, args.batch_size)
+    path = write_results(args.quantitative_folder, *key, metrics, run.predictions, config, versions(), timing, branches)
+    print(path.with_suffix(".md").read_text(encoding="utf-8"), end="")
+    if run.with_pictures:
+        run.write_pictures(args.qualitative_folder, show=args.visualize_plot)
+    cli.report_skipped(skipped)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

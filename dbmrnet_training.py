@@ -1,0 +1,116 @@
+"""Train DBMRNet on one class: python dbmrnet_training.py --dataset_path DIR --class_name bagel --preset full"""
+
+import argparse
+import time
+from dataclasses import fields
+
+from models.dbmrnet import settings as choices
+from models.dbmrnet.settings import ModelSettings
+from utils import cli
+from utils.errors import UserError
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0] + ".")
+    cli.add_dataset_options(parser)
+    cli.add_training_options(parser, "./checkpoints/checkpoints_DBMRNet_mvtec")
+    cli.add_run_options(parser, epochs=300, batch_size=16)
+    parser.add_argument(
+        "--learning_rate", type=cli.positive, help="peak of AdamW's, > 0 (default: 5e-4, 1e-3, 2e-3 by size of preset)"
+    )
+    parser.add_argument(
+        "--warmup_epochs",
+        type=cli.positive_int,
+        default=10,
+        help="in which the learning rate rises, at most a tenth of all; then a cosine (default: %(default)s)",
+    )
+    add_model_options(parser)
+    return parser.parse_args(argv)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """One option for each field of ModelSettings. Inference reads them from the JSON beside the checkpoint."""
+    group = parser.add_argument_group(
+        "network", "See models/dbmrnet/README.md. Inference reads them in the checkpoint."
+    )
+    for name, values, meaning in (
+        ("preset", tuple(choices.PRESETS), "sizes of the network: 19.5, 3.5 and 1.4 million parameters"),
+        ("view", choices.VIEWS, "see the square around the object, or the whole image"),
+        ("sampler", choices.SAMPLERS, "how points are drawn; geometry: more where normals change"),
+        ("masked_centres", choices.MASKED_CENTRES, "xyi: z of a hidden centre is interpolated; xyz: it is given away"),
+        ("alignment", choices.ALIGNMENTS, "one_way: only point tokens are kept from distant image tokens"),
+        ("cross_loss", choices.CROSS_LOSSES, "how the rebuilt cloud is held to the image"),
+    ):
+        default = getattr(ModelSettings, name)
+        group.add_argument(f"--{name}", choices=values, default=default, help=f"{meaning} (default: %(default)s)")
+    for name, kind, meaning in (
+        ("mask_ratio", cli.fraction, "share of tokens that is hidden, in (0, 1)"),
+        ("passes", cli.positive_int, "reconstructions of a test sample, each from other tokens, ≥ 2"),
+        ("alignment_radius", float, "image tokens that encoder attention reaches across modalities; < 0: none"),
+        ("local_layers", cli.positive_int, "encoder blocks with that limit, the first ones; without it: all"),
+        ("cross_weight", float, "factor of the cross-modal loss, ≥ 0"),
+    ):
+        default = getattr(ModelSettings, name)
+        group.add_argument(f"--{name}", type=kind, default=default, help=f"{meaning} (default: %(default)s)")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, prepare, train, save."""
+    args = parse(argv)
+    from tqdm import tqdm
+
+    from datasets.records import Record, scan
+    from datasets.sample import iter_samples
+    from models.dbmrnet import training
+    from models.dbmrnet.inputs import Inputs, prepare
+    from utils.checkpoint import CheckpointName
+    from utils.files import sha256_file, sha256_text
+    from utils.run_record import data_manifest, provenance, read_json_lines, wandb_logger
+    from utils.training import is_finished
+    from utils.visualization import save_loss_plot
+
+    started = time.perf_counter()
+    device = cli.pick_device(args.device)
+    name = CheckpointName(args.checkpoint_savepath, args.class_name, args.epochs_no, args.batch_size)
+    skipped: list[str] | None = [] if args.skip_bad else None
+    records = {"train": scan(args.dataset_path, args.class_name, "train", skipped)[: args.shots]}
+    if (args.dataset_path / args.class_name / "validation").is_dir():
+        records["validation"] = scan(args.dataset_path, args.class_name, "validation", skipped)
+    files = {split: [(r.rgb, r.xyz) for r in found] for split, found in records.items()}
+    hashes = {split: sha256_text(" ".join(sha256_file(f) for pair in files[split] for f in pair)) for split in files}
+    settings = ModelSettings(**{field.name: getattr(args, field.name) for field in fields(ModelSettings)})
+    rate = args.learning_rate or settings.sizes.learning_rate
+    run = args.precision or "fp32", args.epochs_no, args.batch_size, args.seed, rate, args.warmup_epochs
+    config = training.DBMRNetConfig(settings, {"sha256": hashes, "shots": args.shots}, *run)
+    if args.resume and is_finished(name, training.PART, config):
+        print(f"{args.class_name}: this run is finished, see {name.path(training.PART, '.json')}")
+        cli.report_skipped(skipped)
+        return 0
+
+    def load(split: str) -> Inputs | None:
+        """Prepared samples of a split, None without any."""
+        wanted: list[Record] = records.get(split, [])
+        bar = tqdm(iter_samples(wanted, skipped), f"{args.class_name}: preparing {split}", len(wanted), unit="image")
+        prepared = [prepare([sample], settings, args.seed, device) for _, sample in bar]
+        return Inputs.concatenate(prepared) if prepared else None
+
+    log = wandb_logger(args.wandb_mode, f"DBMRNet {args.class_name}", config)
+    images, validation = load("train"), load("validation")
+    if images is None:
+        raise UserError(f"none of the training samples can be used. The first: {(skipped or ['?'])[0]}")
+    prepared_at = time.perf_counter()
+    detectors = training.train(images, validation, config, name, args.resume, log)
+    seconds = {"preparation": prepared_at - started, "training": time.perf_counter() - prepared_at}
+    manifest = data_manifest(args.dataset_path, args.class_name)
+    record = {"images": len(images), "data_manifest": manifest, "seconds": seconds, **provenance()}
+    training.save(name, detectors, config, record)
+    entries = read_json_lines(name.path(training.PART, ".jsonl"))
+    save_loss_plot(name.path(training.PART, ".png"), entries, f"DBMRNet, {args.class_name}")
+    cli.report_skipped(skipped)
+    print(f"saved {name.path(training.PART, training.SUFFIX)} and its companions")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

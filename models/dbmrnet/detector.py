@@ -1,0 +1,133 @@
+"""DBMRNet as a detector: reconstruct a sample without its defects, and map where it differs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from models.anomaly_map import make_anomaly_map
+from models.dbmrnet import scoring
+from models.dbmrnet.inputs import CANDIDATES, Inputs, nearest_in_plane, prepare
+from models.dbmrnet.masking import Mask, disjoint_masks
+from models.dbmrnet.network import MaskedReconstruction, Reconstruction, unpatchify
+from models.dbmrnet.scoring import DefectMap, Discrepancies
+from models.dbmrnet.settings import ModelSettings
+from models.token_store import GridSample
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """Reconstruction of B samples, averaged over the passes. image: (B, 3, S, S). points: (B, P, 3), normalised."""
+
+    image: Tensor
+    points: Tensor
+
+
+class DBMRNetDetector(nn.Module):
+    """A network with the scales of its maps.
+
+    Attributes:
+        feature_means, residual_means: (2,) buffers μ for 2D and 3D: mean over the foreground of nominal samples.
+    """
+
+    feature_means: Tensor
+    residual_means: Tensor
+
+    def __init__(self, settings: ModelSettings, precision: str, seed: int) -> None:
+        """precision: type of the matrix products, `fp32` or `bf16`. seed: of weights, sampling and inference masks."""
+        super().__init__()
+        self.settings, self.precision, self.seed = settings, precision, seed
+        self.network = MaskedReconstruction(settings, seed)
+        self.register_buffer("feature_means", torch.ones(2))
+        self.register_buffer("residual_means", torch.ones(2))
+
+    @property
+    def device(self) -> torch.device:
+        return self.feature_means.device
+
+    def prepare(self, samples: Sequence[GridSample]) -> Inputs:
+        """Inputs of samples on the detector's device; they depend on the settings and the seed, not on the weights."""
+        return prepare(samples, self.settings, self.seed, self.device)
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def fit_means(self, inputs: Inputs, batch_size: int) -> None:
+        """Set the scales of the four maps: their means over all valid pixels of nominal samples, each at least 1e-6."""
+        totals, count = torch.zeros(4, dtype=torch.float64), 0
+        for batch in torch.arange(len(inputs)).split(batch_size):
+            chosen = inputs.select(batch.to(self.device))
+            found = self.discrepancies(chosen, self.reconstruct(chosen))
+            totals += torch.stack([m.double().sum() for m in (*found.features, *found.residuals)]).cpu()
+            count += int(chosen.valid.sum())
+        means = (totals / max(count, 1)).clamp(min=1e-6).float()
+        self.feature_means.copy_(means[:2])
+        self.residual_means.copy_(means[2:])
+
+    def maps(self, found: Discrepancies, score: str, fusion: str) -> list[DefectMap]:
+        """The map of each sample: A_m = A_m^f / μ_f + A_m^r / μ_r of both modalities, fused and smoothed.
+
+        Args:
+            found: of B samples. score: `both`, or only `feature` or `residual`. fusion: `product`, `sum`, `max`, `2d`
+                or `3d`.
+        """
+        parts = []
+        if score != "residual":
+            parts.append([m / mean for m, mean in zip(found.features, self.feature_means, strict=True)])
+        if score != "feature":
+            parts.append([m / mean for m, mean in zip(found.residuals, self.residual_means, strict=True)])
+        psi_2d, psi_3d = (torch.stack(maps).sum(dim=0) for maps in zip(*parts, strict=True))
+        fused = (make_anomaly_map(a, b, fusion) for a, b in zip(psi_2d, psi_3d, strict=True))
+        return [DefectMap(m.psi_2d, m.psi_3d, m.smoothed) for m in fused]
+
+    @torch.no_grad()
+    def reconstruct(self, inputs: Inputs) -> Rebuilt:
+        """Rebuild samples in K passes with different tokens visible; each token is the mean of those that hid it."""
+        settings, sizes = self.settings, self.settings.sizes
+        generator = torch.Generator().manual_seed(self.seed)
+        counts = sizes.centres[2], sizes.image_grid**2
+        masks = [disjoint_masks(n, settings.passes, settings.visible_parts, generator) for n in counts]
+        points = torch.zeros(len(inputs), counts[0], sizes.rebuilt, 3, device=self.device)
+        patches = torch.zeros(len(inputs), counts[1], 3 * sizes.token_pixels**2, device=self.device)
+        for j in range(settings.passes):
+            point_mask, image_mask = (self._of_all(mask, j, len(inputs)) for mask in masks)
+            with self.autocast():
+                found = self.network(inputs, point_mask, image_mask)
+            points += self.network.rebuilt_points(found) * ~point_mask.visible[..., None, None]
+            patches += found.patches * ~image_mask.visible[..., None]
+        hidden_times = settings.passes - settings.visible_parts
+        image = unpatchify(patches / hidden_times, sizes.token_pixels)
+        return Rebuilt(image, (points / hidden_times).flatten(1, 2))
+
+    def _of_all(self, mask: Mask, j: int, n_samples: int) -> Mask:
+        """Row j of a mask for every sample."""
+        kept, hidden = (part[j].to(self.device).expand(n_samples, -1) for part in (mask.kept, mask.hidden))
+        return Mask(kept, hidden)
+
+    @torch.no_grad()
+    def discrepancies(self, inputs: Inputs, rebuilt: Rebuilt) -> Discrepancies:
+        """The four maps: the frozen network looks at the sample, and at it with one modality replaced."""
+        true = self._look(inputs)
+        other_image = self._look(replace(inputs, image=rebuilt.image))
+        other_cloud = self._look(self._with_points(inputs, rebuilt.points))
+        features = (
+            scoring.image_feature_distance(inputs, true, other_image),
+            scoring.point_feature_distance(inputs, true, other_cloud),
+        )
+        residuals = (
+            scoring.image_residual(inputs, rebuilt.image),
+            scoring.point_residual(inputs, rebuilt.points),
+        )
+        return Discrepancies(features, residuals)
+
+    def _look(self, inputs: Inputs) -> Reconstruction:
+        with self.autocast():
+            found: Reconstruction = self.network(inputs)
+        return found
+
+    def _with_points(self, inputs: Inputs, points: Tensor) -> Inputs:
+        """The inputs with other points around the same centres."""
+        k = CANDIDATES * self.settings.sizes.neighbours[0]
+        near = [nearest_in_plane(centres, cloud, k) for centres, cloud in zip(inputs.centres, points, strict=True)]
+        return replace(inputs, points=points, near=(torch.stack(near), *inputs.near[1:]))

@@ -1,0 +1,191 @@
+"""From samples to what the network takes: image, sampled points, and neighbourhoods, which depend on the sample alone.
+
+Points are in the camera's axes (x to the right, y down, z forward), centred and scaled to the unit sphere. Which points
+may become neighbours is decided by (x, y) only, so that a list of candidates says nothing about depths.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.dbmrnet.camera import fit_camera
+from models.dbmrnet.settings import ModelSettings, Preset
+from models.point_ops import farthest_point_sampling, nearest_neighbours
+from models.token_store import GridSample
+from models.tokens import send
+
+CANDIDATES = 4  # candidates a neighbour: the k nearest visible ones of 4·k are taken
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch of B prepared samples.
+
+    image: (B, 3, S, S) a square of the sample's image, resized. window: (B, 3) left, top and side of that square, in
+        pixels of the H grid.
+    cloud: (B, 3, H, H) normalised points of all pixels, 0 where invalid. valid: (B, H, H) bool, True = measured.
+    points: (B, N, 3) sampled points. camera: (B, 3, 4), see `camera`: normalised points → pixels of the H grid.
+    axes: (B, 3, 3), middle: (B, 3) and scale: (B,): the normalisation; a point p in metres in the sample's frame
+        becomes (axes·p − middle) / scale.
+    centres: (B, G0, 3) some of the points; the first G1 and G2 of them are the centres of the later stages.
+    owners: (B, N) int64 and centre_owners: (B, G0) int64, the point token in [0, T3) that each point and each centre
+        belongs to: that of the nearest centre in (x, y).
+    near: indices of candidates, nearest first: of the stages' centres, (B, G0, 4k0) into the points, (B, G1, 4k1) and
+        (B, G2, 4k2) into the centres of the stage before; and (B, G2, 4R) into the points, for what is rebuilt.
+    """
+
+    image: Tensor
+    window: Tensor
+    cloud: Tensor
+    valid: Tensor
+    points: Tensor
+    camera: Tensor
+    axes: Tensor
+    middle: Tensor
+    scale: Tensor
+    centres: Tensor
+    owners: Tensor
+    centre_owners: Tensor
+    near: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def select(self, indices: Tensor) -> "Inputs":
+        """The samples of these indices, (B',) int64 on the device of the inputs."""
+        return _combine([self], lambda parts: parts[0][indices])
+
+    @staticmethod
+    def concatenate(items: Sequence["Inputs"]) -> "Inputs":
+        """One batch of several."""
+        return _combine(items, torch.cat)
+
+
+def _combine(items: Sequence[Inputs], function: Callable[[list[Tensor]], Tensor]) -> Inputs:
+    """Every field from those of the items."""
+    names = [field.name for field in fields(Inputs) if field.name != "near"]
+    near = tuple(function(list(parts)) for parts in zip(*(item.near for item in items), strict=True))
+    return Inputs(**{name: function([getattr(item, name) for item in items]) for name in names}, near=near)
+
+
+def take(values: Tensor, indices: Tensor) -> Tensor:
+    """Rows of each sample: (B, N, …) and (B, …) int64 → (B, …, …)."""
+    rows = torch.arange(len(values), device=values.device).view(-1, *[1] * (indices.dim() - 1))
+    return values[rows, indices]
+
+
+def prepare(samples: Sequence[GridSample], settings: ModelSettings, seed: int, device: torch.device) -> Inputs:
+    """Prepare samples on `device`.
+
+    Args:
+        samples: at least one; one without a valid point becomes a single point at the origin.
+        settings: of the network. seed: of the sampling; the points drawn of a sample depend on it and the sample only.
+    """
+    return Inputs.concatenate([_prepare(sample, settings, seed, device) for sample in samples])
+
+
+def _prepare(sample: GridSample, settings: ModelSettings, seed: int, device: torch.device) -> Inputs:
+    """A batch of one."""
+    sizes = settings.sizes
+    pixels = sample.valid.nonzero().flip(1)  # (M, 2) as u, v
+    points = sample.xyz.permute(1, 2, 0)[sample.valid]  # (M, 3) metres
+    if not len(points):
+        pixels, points = pixels.new_zeros(1, 2), points.new_zeros(1, 3)
+    camera, axes = fit_camera(points.double(), pixels.double())
+    turned = points.double() @ axes.T
+    middle = turned.mean(dim=0)
+    scale = (turned - middle).norm(dim=1).max().clamp(min=1e-9)
+    points = ((turned - middle) / scale).float()
+    back = camera[:, :3] @ axes.T
+    camera = torch.cat([back * scale, (back @ middle + camera[:, 3])[:, None]], dim=1)
+    cloud = torch.zeros_like(sample.xyz)
+    if sample.valid.any():
+        cloud[:, sample.valid] = points.T
+    generator = torch.Generator().manual_seed(seed)
+    drawn = _draw(points, cloud, sample.valid, sizes.points, settings.sampler, generator)
+    left, top, side = object_window(sample.valid) if settings.view == "object" else (0, 0, sample.valid.shape[0])
+    seen = sample.rgb[None, :, top : top + side, left : left + side]
+    image = functional.interpolate(seen, (sizes.image_size,) * 2, mode="bilinear", antialias=True)
+    chosen = send(points[drawn], device)
+    centres, owners, near = _neighbourhoods(chosen, sizes)
+    single = (cloud, sample.valid, camera.float(), axes.float(), middle.float(), scale.float())
+    cloud, valid, camera, axes, middle, scale = (send(tensor[None], device) for tensor in single)
+    return Inputs(
+        image=send(image, device),
+        window=send(torch.tensor([[left, top, side]]).float(), device),
+        cloud=cloud,
+        valid=valid,
+        points=chosen[None],
+        camera=camera,
+        axes=axes,
+        middle=middle,
+        scale=scale,
+        centres=chosen[centres][None],
+        owners=owners[None],
+        centre_owners=owners[centres][None],
+        near=tuple(part[None] for part in near),
+    )
+
+
+def object_window(valid: Tensor) -> tuple[int, int, int]:
+    """Left, top and side of a square around all valid pixels of (H, H), with a twentieth of their extent as border,
+    inside the image; the whole image when nothing is valid."""
+    size = valid.shape[0]
+    if not valid.any():
+        return 0, 0, size
+    bounds = [flags.nonzero().flatten()[[0, -1]].tolist() for flags in (valid.any(dim=0), valid.any(dim=1))]
+    side = min(size, round(1.1 * (max(last - first for first, last in bounds) + 1)))
+    left, top = (min(max(0, (first + last + 1 - side) // 2), size - side) for first, last in bounds)
+    return left, top, side
+
+
+def to_metres(inputs: Inputs, points: Tensor) -> Tensor:
+    """Normalised points (B, P, 3) in metres in the samples' frame."""
+    return (points * inputs.scale[:, None, None] + inputs.middle[:, None]) @ inputs.axes
+
+
+def to_window(inputs: Inputs, pixels: Tensor, size: int) -> Tensor:
+    """Pixels (B, P, 2) of the H grid → pixels of the image's square divided into `size` a side."""
+    return (pixels + 0.5 - inputs.window[:, None, :2]) * (size / inputs.window[:, None, 2:]) - 0.5
+
+
+def _draw(
+    points: Tensor, cloud: Tensor, valid: Tensor, n_points: int, sampler: str, generator: torch.Generator
+) -> Tensor:
+    """Indices (N,) of the sampled points; all points come before one comes again."""
+    count = len(points)
+    repeats = [torch.randperm(count, generator=generator) for _ in range(n_points // count)]
+    rest = n_points % count
+    if sampler == "random":
+        last = torch.randperm(count, generator=generator)[:rest]
+    elif sampler == "fps":
+        # Moved away from the origin, near which the sampler skips points.
+        last = farthest_point_sampling([points + 2], max(rest, 1))[0][:rest]
+    else:
+        last = torch.multinomial(_normal_change(cloud)[valid] + 0.1, max(rest, 1), generator=generator)[:rest]
+    return torch.cat([*repeats, last])
+
+
+def _normal_change(cloud: Tensor) -> Tensor:
+    """How much the surface bends at each pixel: 1 − length of the mean normal in a 5×5 window, (3, H, H) → (H, H)."""
+    down, right = torch.gradient(cloud, dim=(1, 2))
+    normals = functional.normalize(torch.linalg.cross(right, down, dim=0), dim=0)
+    return 1 - functional.avg_pool2d(normals[None], 5, stride=1, padding=2)[0].norm(dim=0)
+
+
+def _neighbourhoods(points: Tensor, sizes: Preset) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Indices of the centres, owners and candidates of one cloud, as in `Inputs`."""
+    centres = farthest_point_sampling([points + 2], sizes.centres[0])[0]
+    stages = [points, *(points[centres[:count]] for count in sizes.centres)]
+    near = [nearest_in_plane(stages[i + 1], stages[i], CANDIDATES * k) for i, k in enumerate(sizes.neighbours)]
+    near.append(nearest_in_plane(stages[3], points, CANDIDATES * sizes.rebuilt))
+    return centres, nearest_in_plane(points, stages[3], 1)[:, 0], near
+
+
+def nearest_in_plane(queries: Tensor, points: Tensor, k: int) -> Tensor:
+    """Indices (Q, k) of the points (N, 3) nearest to each of the queries (Q, 3) in (x, y), nearest first."""
+    flat = points.new_tensor([1.0, 1.0, 0.0])
+    return nearest_neighbours(queries * flat, points * flat, k)[1]

@@ -1,0 +1,120 @@
+"""The numbered shell scripts: the commands that they run, with stubs in place of setup and Python."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MVTEC, EYECANDIES = (
+    "--dataset_path ./datasets/mvtec3d_preprocessed",
+    "--dataset_path ./datasets/eyecandies_preprocessed",
+)
+CFM, CFM_BIG = "./checkpoints/checkpoints_CFM_mvtec", "./checkpoints/checkpoints_CFM_eyecandies"
+DBMRNET = "./checkpoints/checkpoints_DBMRNet_mvtec"
+
+
+def results(name: str) -> str:
+    """Options of an evaluation whose folders end in `name`."""
+    folders = f"--quantitative_folder ./results/quantitatives_{name} --qualitative_folder ./results/qualitatives_{name}"
+    return f"{folders} --produce_qualitatives"
+
+
+def tables(folder: str) -> str:
+    """The last command of an evaluation."""
+    return f"processing/aggregate_results.py --quantitative_folder {folder} --output {folder}/table.md"
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
+    """Run a script, where setup and each Python command only write a line; its exit status and these lines."""
+    for script in [*ROOT.glob("0[1-9]_*.sh"), ROOT / "settings.sh"]:
+        shutil.copy(script, tmp_path)
+    (tmp_path / "setup.sh").write_text("echo setup >> commands\n")
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/usr/bin/env bash\necho "$*" >> commands\n[ "$5" != unusable ]\n')  # "$5": the class
+    python.chmod(0o755)
+    for folder in ("mvtec3d_preprocessed/bagel", "mvtec3d_preprocessed/cookie", "eyecandies_preprocessed/Lollipop"):
+        (tmp_path / "datasets" / folder / "train").mkdir(parents=True)
+
+    def run(script: str, *words: str, **settings: str) -> tuple[int, list[str]]:
+        (tmp_path / "commands").unlink(missing_ok=True)
+        environment = {"PATH": os.environ["PATH"], **settings}
+        done = subprocess.run(["bash", str(tmp_path / script), *words], env=environment, check=False)
+        return done.returncode, (tmp_path / "commands").read_text().splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("script", "classes", "command"),
+    [
+        (
+            "01_train_mvtec",
+            "bagel cookie",
+            f"cfm_training.py {MVTEC} --class_name CLASS --checkpoint_savepath {CFM} --epochs_no 50 --batch_size 4",
+        ),
+        (
+            "02_eval_mvtec",
+            "bagel cookie",
+            f"cfm_inference.py {MVTEC} --class_name CLASS --checkpoint_folder {CFM} --epochs_no 50 --batch_size 4 "
+            f"{results('mvtec')}",
+        ),
+        (
+            "03_train_eyecandies",
+            "Lollipop",
+            f"cfm_training.py {EYECANDIES} --class_name CLASS --mapper mlp_big --checkpoint_savepath {CFM_BIG} "
+            "--epochs_no 50 --batch_size 2",
+        ),
+        (
+            "04_eval_eyecandies",
+            "Lollipop",
+            f"cfm_inference.py {EYECANDIES} --class_name CLASS --checkpoint_folder {CFM_BIG} --epochs_no 50 "
+            f"--batch_size 2 {results('eyecandies')}",
+        ),
+        (
+            "05_train_dbmrnet_mvtec",
+            "bagel cookie",
+            f"dbmrnet_training.py {MVTEC} --class_name CLASS --checkpoint_savepath {DBMRNET} --epochs_no 300 "
+            "--batch_size 16",
+        ),
+        (
+            "06_eval_dbmrnet_mvtec",
+            "bagel cookie",
+            f"dbmrnet_inference.py {MVTEC} --class_name CLASS --checkpoint_folder {DBMRNET} --epochs_no 300 "
+            f"--batch_size 16 {results('dbmrnet_mvtec')}",
+        ),
+    ],
+)
+def test_a_command_for_each_class_then_tables(
+    script: str, classes: str, command: str, run_script: Callable[..., tuple[int, list[str]]]
+) -> None:
+    expected = ["setup", *(f"{command} --device cpu".replace("CLASS", name) for name in classes.split())]
+    if "eval" in script:
+        expected.append(tables(f"./results/quantitatives_{script.split('eval_')[1]}"))
+    assert run_script(f"{script}.sh", "--device", "cpu") == (0, expected)
+
+
+def test_settings_come_from_the_environment(run_script: Callable[..., tuple[int, list[str]]]) -> None:
+    shared = {"CLASSES": "rope", "MVTEC_PATH": "data", "RESULTS": "out", "EPOCHS": "7"}
+    dbmrnet = {"DBMRNET_CHECKPOINTS": "weights", "DBMRNET_EPOCHS": "9", "DBMRNET_BATCH_SIZE": "3"}
+    _, commands = run_script("06_eval_dbmrnet_mvtec.sh", **shared, **dbmrnet)
+    assert commands[1:] == [
+        "dbmrnet_inference.py --dataset_path data --class_name rope --checkpoint_folder weights --epochs_no 9 "
+        "--batch_size 3 --quantitative_folder out/quantitatives_dbmrnet_mvtec "
+        "--qualitative_folder out/qualitatives_dbmrnet_mvtec --produce_qualitatives",
+        tables("out/quantitatives_dbmrnet_mvtec"),
+    ]
+    _, commands = run_script("01_train_mvtec.sh", **shared, **dbmrnet)
+    run = f"--checkpoint_savepath {CFM} --epochs_no 7 --batch_size 4"
+    assert commands[1:] == [f"cfm_training.py --dataset_path data --class_name rope {run}"]
+
+
+def test_they_stop_at_the_first_failure(run_script: Callable[..., tuple[int, list[str]]]) -> None:
+    status, commands = run_script("06_eval_dbmrnet_mvtec.sh", CLASSES="bagel unusable rope")
+    assert (status, len(commands)) == (1, 3)
+    assert run_script("06_eval_dbmrnet_mvtec.sh", MVTEC_PATH="absent") == (1, ["setup"])
