@@ -88,9 +88,9 @@ def main(argv: list[str] | None = None) -> int:
             start = time.perf_counter()
             inputs = detector.prepare([sample for _, sample in batch])
             rebuilt = detector.reconstruct(inputs)
-            found = detector.discrepancies(inputs, rebuilt)
+            found = detector.discrepancies(inputs, rebuilt, args.score)
             fusions = {"fused": args.fusion, "2D only": "2d", "3D only": "3d"}
-            maps = {key: detector.maps(found, args.score, fusion) for key, fusion in fusions.items()}
+            maps = {key: detector.maps(found, fusion) for key, fusion in fusions.items()}
             seconds = (time.perf_counter() - start) / len(batch)
             extras = panels(inputs, rebuilt) if run.with_pictures else [{}] * len(batch)
             for i, (record, sample) in enumerate(batch):

@@ -32,7 +32,8 @@ def fit_camera(points: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 def project(camera: Tensor, points: Tensor) -> Tensor:
     """Pixels of points: (B, 3, 4) cameras, (B, N, 3) points → (B, N, 2), finite also for points beside the camera."""
-    homogeneous = points @ camera[:, :, :3].transpose(1, 2) + camera[:, None, :, 3]  # (B, N, 3)
+    # Not a matrix product, which would be rounded under a lower precision.
+    homogeneous = (points[:, :, None] * camera[:, None, :, :3]).sum(dim=-1) + camera[:, None, :, 3]  # (B, N, 3)
     w = homogeneous[..., 2:]
     return homogeneous[..., :2] / torch.where(w.abs() < 1e-6, torch.full_like(w, 1e-6), w)
 

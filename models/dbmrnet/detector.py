@@ -55,29 +55,28 @@ class DBMRNetDetector(nn.Module):
 
     def fit_means(self, inputs: Inputs, batch_size: int) -> None:
         """Set the scales of the four maps: their means over all valid pixels of nominal samples, each at least 1e-6."""
-        totals, count = torch.zeros(4, dtype=torch.float64), 0
-        for batch in torch.arange(len(inputs)).split(batch_size):
-            chosen = inputs.select(batch.to(self.device))
-            found = self.discrepancies(chosen, self.reconstruct(chosen))
-            totals += torch.stack([m.double().sum() for m in (*found.features, *found.residuals)]).cpu()
-            count += int(chosen.valid.sum())
-        means = (totals / max(count, 1)).clamp(min=1e-6).float()
-        self.feature_means.copy_(means[:2])
-        self.residual_means.copy_(means[2:])
+        for means, score in ((self.feature_means, "feature"), (self.residual_means, "residual")):
+            totals, count = torch.zeros(2, dtype=torch.float64), 0
+            for batch in torch.arange(len(inputs)).split(batch_size):
+                chosen = inputs.select(batch.to(self.device))
+                found = self.discrepancies(chosen, self.reconstruct(chosen), score)
+                maps = found.features or found.residuals or ()
+                totals += torch.stack([m.double().sum() for m in maps]).cpu()
+                count += int(chosen.valid.sum())
+            means.copy_((totals / max(count, 1)).clamp(min=1e-6))
 
-    def maps(self, found: Discrepancies, score: str, fusion: str) -> list[DefectMap]:
+    def maps(self, found: Discrepancies, fusion: str) -> list[DefectMap]:
         """The map of each sample: A_m = A_m^f / μ_f + A_m^r / μ_r of both modalities, fused and smoothed.
 
         Args:
-            found: of B samples. score: `both`, or only `feature` or `residual`. fusion: `product`, `sum`, `max`, `2d`
-                or `3d`.
+            found: of B samples. fusion: `product`, `sum`, `max`, `2d` or `3d`.
         """
-        parts = []
-        if score != "residual":
-            parts.append([m / mean for m, mean in zip(found.features, self.feature_means, strict=True)])
-        if score != "feature":
-            parts.append([m / mean for m, mean in zip(found.residuals, self.residual_means, strict=True)])
-        psi_2d, psi_3d = (torch.stack(maps).sum(dim=0) for maps in zip(*parts, strict=True))
+        scaled = [
+            [m / mean for m, mean in zip(maps, means, strict=True)]
+            for maps, means in ((found.features, self.feature_means), (found.residuals, self.residual_means))
+            if maps is not None
+        ]
+        psi_2d, psi_3d = (torch.stack(maps).sum(dim=0) for maps in zip(*scaled, strict=True))
         fused = (make_anomaly_map(a, b, fusion) for a, b in zip(psi_2d, psi_3d, strict=True))
         return [DefectMap(m.psi_2d, m.psi_3d, m.smoothed) for m in fused]
 
@@ -106,19 +105,27 @@ class DBMRNetDetector(nn.Module):
         return Mask(kept, hidden)
 
     @torch.no_grad()
-    def discrepancies(self, inputs: Inputs, rebuilt: Rebuilt) -> Discrepancies:
-        """The four maps: the frozen network looks at the sample, and at it with one modality replaced."""
-        true = self._look(inputs)
-        other_image = self._look(replace(inputs, image=rebuilt.image))
-        other_cloud = self._look(self._with_points(inputs, rebuilt.points))
-        features = (
-            scoring.image_feature_distance(inputs, true, other_image),
-            scoring.point_feature_distance(inputs, true, other_cloud),
-        )
-        residuals = (
-            scoring.image_residual(inputs, rebuilt.image),
-            scoring.point_residual(inputs, rebuilt.points),
-        )
+    def discrepancies(self, inputs: Inputs, rebuilt: Rebuilt, score: str) -> Discrepancies:
+        """How samples differ from their reconstruction.
+
+        Args:
+            score: `residual`, `feature` or `both`. For features the frozen network, nothing hidden, looks at the
+                samples, and at them with one modality replaced.
+        """
+        features = residuals = None
+        if score != "residual":
+            true = self._look(inputs)
+            other_image = self._look(replace(inputs, image=rebuilt.image))
+            other_cloud = self._look(self._with_points(inputs, rebuilt.points))
+            features = (
+                scoring.image_feature_distance(inputs, true, other_image),
+                scoring.point_feature_distance(inputs, true, other_cloud),
+            )
+        if score != "feature":
+            residuals = (
+                scoring.image_residual(inputs, rebuilt.image),
+                scoring.point_residual(inputs, rebuilt.points),
+            )
         return Discrepancies(features, residuals)
 
     def _look(self, inputs: Inputs) -> Reconstruction:

@@ -23,10 +23,11 @@ class Discrepancies:
     features: distance of the network's features of the sample and of its reconstruction, 2D and 3D.
     residuals: of the image, root mean square over the channels (of normalised colours); of the cloud, distance of each
         point to the rebuilt surface (of the normalised cloud).
+    Either is None when it was not asked for.
     """
 
-    features: tuple[Tensor, Tensor]
-    residuals: tuple[Tensor, Tensor]
+    features: tuple[Tensor, Tensor] | None
+    residuals: tuple[Tensor, Tensor] | None
 
 
 @dataclass(frozen=True)
