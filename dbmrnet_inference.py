@@ -10,6 +10,7 @@ from utils.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from models.dbmrnet.detector import Rebuilt
     from models.dbmrnet.inputs import Inputs
@@ -45,22 +46,23 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def panels(inputs: "Inputs", rebuilt: "Rebuilt") -> list[dict[str, "np.ndarray"]]:
-    """What was rebuilt of each sample, as panels of its figure: the square of the image that is seen, and the depth."""
+def panels(inputs: "Inputs", rebuilt: "Rebuilt", rgb: "torch.Tensor") -> list[dict[str, "np.ndarray"]]:
+    """What was rebuilt of each sample, as panels of its figure beside the originals; rgb: (B, 3, H, H)."""
     from datasets.sample import tensor_to_image
-    from models.dbmrnet.scoring import rebuilt_depth
+    from models.dbmrnet.scoring import rebuilt_depth, rebuilt_frame
 
+    images = rebuilt_frame(inputs, rebuilt.image, rgb.to(inputs.image.device)).cpu()
     depths = rebuilt_depth(inputs, rebuilt.points).cpu().numpy()
-    images = zip(inputs.image.cpu(), rebuilt.image.cpu(), depths, strict=True)
     return [
-        {"RGB as seen": tensor_to_image(seen), "RGB rebuilt": tensor_to_image(made), "depth rebuilt (m)": depth}
-        for seen, made, depth in images
+        {"RGB rebuilt": tensor_to_image(image), "depth rebuilt (m)": depth}
+        for image, depth in zip(images, depths, strict=True)
     ]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, load, predict, evaluate, write."""
     args = parse(argv)
+    import torch
     from tqdm import tqdm
 
     from datasets.records import scan
@@ -92,7 +94,8 @@ def main(argv: list[str] | None = None) -> int:
             fusions = {"fused": args.fusion, "2D only": "2d", "3D only": "3d"}
             maps = {key: detector.maps(found, fusion) for key, fusion in fusions.items()}
             seconds = (time.perf_counter() - start) / len(batch)
-            extras = panels(inputs, rebuilt) if run.with_pictures else [{}] * len(batch)
+            rgb = torch.stack([sample.rgb for _, sample in batch])
+            extras = panels(inputs, rebuilt, rgb) if run.with_pictures else [{}] * len(batch)
             for i, (record, sample) in enumerate(batch):
                 image, depth, gt = tensor_to_image(sample.rgb), sample.xyz[2].numpy(), sample.gt.numpy()
                 scored = {key: of_samples[i] for key, of_samples in maps.items()}

@@ -316,7 +316,7 @@ def save_loss_plot(path: Path, entries: Sequence[Mapping[str, Any]], title: str)
     names = [name for name in (entries[0] if entries else {}) if name.startswith("loss")]
     epochs = [entry["epoch"] for entry in entries]
     figure = _figure(6.4, 3.8)
-    axes = figure.add_axes((0.12, 0.14, 0.85, 0.76))
+    axes = figure.add_axes((0.15, 0.14, 0.82, 0.76))
     for name in names:
         style = "-" if len(epochs) > 30 else ".-"
         axes.plot(epochs, [entry[name] for entry in entries], style, label=name.replace("_", " "), linewidth=1.4)

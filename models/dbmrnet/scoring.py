@@ -70,11 +70,29 @@ def image_residual(inputs: Inputs, rebuilt: Tensor) -> Tensor:
 
 def to_pixels(inputs: Inputs, values: Tensor) -> Tensor:
     """Values on the image's square, (B, 1, h, h), at the pixels of the H grid, (B, H, H): bilinear, 0 where invalid."""
+    return to_frame(inputs, values)[:, 0] * inputs.valid
+
+
+def to_frame(inputs: Inputs, values: Tensor) -> Tensor:
+    """Values on the image's square, (B, C, h, h), at all pixels of the H grid: bilinear; outside those of its edge."""
     size = inputs.valid.shape[-1]
-    side = torch.arange(size, device=values.device, dtype=torch.float32)
-    pixels = torch.stack(torch.meshgrid(side, side, indexing="xy"), dim=-1).view(1, -1, 2)
-    places = to_window(inputs, pixels, values.shape[-1])  # (B, H·H, 2)
-    return sample_grid(values, places.clamp(0, values.shape[-1] - 1)).view(-1, size, size) * inputs.valid
+    places = to_window(inputs, grid_pixels(size, values.device), values.shape[-1])  # (B, H·H, 2)
+    found = sample_grid(values, places.clamp(0, values.shape[-1] - 1))
+    return found.transpose(1, 2).unflatten(2, (size, size))
+
+
+def grid_pixels(size: int, device: torch.device) -> Tensor:
+    """All pixels of a square grid, row-major: (1, size², 2) as u, v."""
+    side = torch.arange(size, device=device, dtype=torch.float32)
+    return torch.stack(torch.meshgrid(side, side, indexing="xy"), dim=-1).view(1, -1, 2)
+
+
+def rebuilt_frame(inputs: Inputs, rebuilt: Tensor, rgb: Tensor) -> Tensor:
+    """The samples' images (B, 3, H, H) with the rebuilt square (B, 3, S, S) in its place."""
+    size = rgb.shape[-1]
+    places = to_window(inputs, grid_pixels(size, rgb.device), 1)  # the square reaches from −0.5 to 0.5
+    inside = (places.abs() <= 0.5).all(dim=-1).view(-1, 1, size, size)
+    return torch.where(inside, to_frame(inputs, rebuilt), rgb)
 
 
 def point_feature_distance(inputs: Inputs, true: Reconstruction, rebuilt: Reconstruction) -> Tensor:

@@ -58,9 +58,8 @@ class DBMRNetLearner:
         self.config, self.images, self.validation = config, images, validation
         self.detector = DBMRNetDetector(config.model, config.precision, config.seed).to(images.image.device)
         self.detector.network.fit_radii(images)
-        self.optimizer = torch.optim.AdamW(
-            self.detector.network.parameters(), lr=config.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True
-        )
+        weights = self.detector.network.parameters()
+        self.optimizer = torch.optim.AdamW(weights, 0.0, BETAS, weight_decay=WEIGHT_DECAY, fused=True)
         self.steps, self.best_loss = 0, math.inf
         self.best: dict[str, Tensor] = {}
 
