@@ -64,6 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     from datasets.sample import iter_samples
     from models.dbmrnet import training
     from models.dbmrnet.inputs import Inputs, prepare
+    from models.token_store import batches
     from utils.checkpoint import CheckpointName
     from utils.files import sha256_file, sha256_text
     from utils.run_record import data_manifest, provenance, read_json_lines, wandb_logger
@@ -92,7 +93,10 @@ def main(argv: list[str] | None = None) -> int:
         """Prepared samples of a split, None without any."""
         wanted: list[Record] = records.get(split, [])
         bar = tqdm(iter_samples(wanted, skipped), f"{args.class_name}: preparing {split}", len(wanted), unit="image")
-        prepared = [prepare([sample], settings, args.seed, device) for _, sample in bar]
+        prepared = [
+            prepare([sample for _, sample in batch], settings, args.seed, device)
+            for batch in batches(bar, args.batch_size)
+        ]
         return Inputs.concatenate(prepared) if prepared else None
 
     log = wandb_logger(args.wandb_mode, f"DBMRNet {args.class_name}", config)

@@ -136,5 +136,5 @@ class DBMRNetDetector(nn.Module):
     def _with_points(self, inputs: Inputs, points: Tensor) -> Inputs:
         """The inputs with other points around the same centres."""
         k = CANDIDATES * self.settings.sizes.neighbours[0]
-        near = [nearest_in_plane(centres, cloud, k) for centres, cloud in zip(inputs.centres, points, strict=True)]
-        return replace(inputs, points=points, near=(torch.stack(near), *inputs.near[1:]))
+        near = nearest_in_plane(inputs.centres, points, k)
+        return replace(inputs, points=points, near=(near, *inputs.near[1:]))

@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.dbmrnet.camera import fit_camera
-from models.dbmrnet.settings import ModelSettings, Preset
+from models.dbmrnet.settings import ModelSettings
 from models.point_ops import farthest_point_sampling, nearest_neighbours
 from models.token_store import GridSample
 from models.tokens import send
 
 CANDIDATES = 4  # candidates a neighbour: the k nearest visible ones of 4·k are taken
+CAMERA_POINTS = 4096  # about as many points decide the camera
 
 
 @dataclass(frozen=True)
@@ -84,50 +85,59 @@ def prepare(samples: Sequence[GridSample], settings: ModelSettings, seed: int, d
         samples: at least one; one without a valid point becomes a single point at the origin.
         settings: of the network. seed: of the sampling; the points drawn of a sample depend on it and the sample only.
     """
-    return Inputs.concatenate([_prepare(sample, settings, seed, device) for sample in samples])
+    sizes = settings.sizes
+    single = [_prepare(sample, settings, seed) for sample in samples]
+    made = {name: send(torch.stack([item[name] for item in single]), device) for name in single[0]}
+    points = made["points"]
+    # Moved away from the origin, near which the sampler skips points.
+    picks = farthest_point_sampling(list(points + 2), sizes.centres[0])
+    centres = take(points, picks)
+    middle, last = centres[:, : sizes.centres[1]], centres[:, : sizes.centres[2]]
+    first, second, third = sizes.neighbours
+    near = (
+        nearest_in_plane(centres, points, CANDIDATES * first),
+        nearest_in_plane(middle, centres, CANDIDATES * second),
+        nearest_in_plane(last, middle, CANDIDATES * third),
+        nearest_in_plane(last, points, CANDIDATES * sizes.rebuilt),
+    )
+    owners = nearest_in_plane(points, last, 1)[..., 0]
+    return Inputs(**made, centres=centres, owners=owners, centre_owners=take(owners, picks), near=near)
 
 
-def _prepare(sample: GridSample, settings: ModelSettings, seed: int, device: torch.device) -> Inputs:
-    """A batch of one."""
+def _prepare(sample: GridSample, settings: ModelSettings, seed: int) -> dict[str, Tensor]:
+    """The fields of `Inputs` that are made sample by sample on the CPU, without their first axis."""
     sizes = settings.sizes
     pixels = sample.valid.nonzero().flip(1)  # (M, 2) as u, v
-    points = sample.xyz.permute(1, 2, 0)[sample.valid]  # (M, 3) metres
+    points = sample.xyz.permute(1, 2, 0)[sample.valid].double()  # (M, 3) metres
     if not len(points):
         pixels, points = pixels.new_zeros(1, 2), points.new_zeros(1, 3)
-    camera, axes = fit_camera(points.double(), pixels.double())
-    turned = points.double() @ axes.T
+    step = max(1, len(points) // CAMERA_POINTS)
+    camera, axes = fit_camera(points[::step], pixels[::step].double())
+    turned = points @ axes.T
     middle = turned.mean(dim=0)
     scale = (turned - middle).norm(dim=1).max().clamp(min=1e-9)
-    points = ((turned - middle) / scale).float()
+    normalised = ((turned - middle) / scale).float()
     back = camera[:, :3] @ axes.T
     camera = torch.cat([back * scale, (back @ middle + camera[:, 3])[:, None]], dim=1)
     cloud = torch.zeros_like(sample.xyz)
     if sample.valid.any():
-        cloud[:, sample.valid] = points.T
+        cloud[:, sample.valid] = normalised.T
     generator = torch.Generator().manual_seed(seed)
-    drawn = _draw(points, cloud, sample.valid, sizes.points, settings.sampler, generator)
+    drawn = _draw(normalised, cloud, sample.valid, sizes.points, settings.sampler, generator)
     left, top, side = object_window(sample.valid) if settings.view == "object" else (0, 0, sample.valid.shape[0])
     seen = sample.rgb[None, :, top : top + side, left : left + side]
-    image = functional.interpolate(seen, (sizes.image_size,) * 2, mode="bilinear", antialias=True)
-    chosen = send(points[drawn], device)
-    centres, owners, near = _neighbourhoods(chosen, sizes)
-    single = (cloud, sample.valid, camera.float(), axes.float(), middle.float(), scale.float())
-    cloud, valid, camera, axes, middle, scale = (send(tensor[None], device) for tensor in single)
-    return Inputs(
-        image=send(image, device),
-        window=send(torch.tensor([[left, top, side]]).float(), device),
-        cloud=cloud,
-        valid=valid,
-        points=chosen[None],
-        camera=camera,
-        axes=axes,
-        middle=middle,
-        scale=scale,
-        centres=chosen[centres][None],
-        owners=owners[None],
-        centre_owners=owners[centres][None],
-        near=tuple(part[None] for part in near),
-    )
+    image = functional.interpolate(seen, (sizes.image_size,) * 2, mode="bilinear", antialias=True)[0]
+    return {
+        "image": image,
+        "window": torch.tensor([left, top, side]).float(),
+        "cloud": cloud,
+        "valid": sample.valid,
+        "points": normalised[drawn],
+        "camera": camera.float(),
+        "axes": axes.float(),
+        "middle": middle.float(),
+        "scale": scale.float(),
+    }
 
 
 def object_window(valid: Tensor) -> tuple[int, int, int]:
@@ -159,13 +169,12 @@ def _draw(
     count = len(points)
     repeats = [torch.randperm(count, generator=generator) for _ in range(n_points // count)]
     rest = n_points % count
-    if sampler == "random":
+    if sampler == "random" or not rest:
         last = torch.randperm(count, generator=generator)[:rest]
     elif sampler == "fps":
-        # Moved away from the origin, near which the sampler skips points.
-        last = farthest_point_sampling([points + 2], max(rest, 1))[0][:rest]
+        last = farthest_point_sampling([points + 2], rest)[0]
     else:
-        last = torch.multinomial(_normal_change(cloud)[valid] + 0.1, max(rest, 1), generator=generator)[:rest]
+        last = torch.multinomial(_normal_change(cloud)[valid] + 0.1, rest, generator=generator)
     return torch.cat([*repeats, last])
 
 
@@ -176,16 +185,8 @@ def _normal_change(cloud: Tensor) -> Tensor:
     return 1 - functional.avg_pool2d(normals[None], 5, stride=1, padding=2)[0].norm(dim=0)
 
 
-def _neighbourhoods(points: Tensor, sizes: Preset) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Indices of the centres, owners and candidates of one cloud, as in `Inputs`."""
-    centres = farthest_point_sampling([points + 2], sizes.centres[0])[0]
-    stages = [points, *(points[centres[:count]] for count in sizes.centres)]
-    near = [nearest_in_plane(stages[i + 1], stages[i], CANDIDATES * k) for i, k in enumerate(sizes.neighbours)]
-    near.append(nearest_in_plane(stages[3], points, CANDIDATES * sizes.rebuilt))
-    return centres, nearest_in_plane(points, stages[3], 1)[:, 0], near
-
-
 def nearest_in_plane(queries: Tensor, points: Tensor, k: int) -> Tensor:
-    """Indices (Q, k) of the points (N, 3) nearest to each of the queries (Q, 3) in (x, y), nearest first."""
-    flat = points.new_tensor([1.0, 1.0, 0.0])
-    return nearest_neighbours(queries * flat, points * flat, k)[1]
+    """Indices (B, Q, k) of the points (B, N, 3) nearest to each of the queries (B, Q, 3) in (x, y), nearest first."""
+    plane = points.new_tensor([1.0, 1.0, 0.0])
+    pairs = zip(queries * plane, points * plane, strict=True)
+    return torch.stack([nearest_neighbours(asked, among, k)[1] for asked, among in pairs])

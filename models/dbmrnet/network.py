@@ -12,6 +12,8 @@ from models.dbmrnet.masking import Mask, interpolate_depth, visible_neighbours
 from models.dbmrnet.settings import ModelSettings
 from models.dbmrnet.transformer import Block, CrossBlock, alignment_bias, sincos_positions
 
+RADII_BATCH = 16  # samples whose neighbours are in memory at a time
+
 
 @dataclass(frozen=True)
 class Reconstruction:
@@ -77,8 +79,12 @@ class MaskedReconstruction(nn.Module):
         pairs = [(stages[i + 1], stages[i], k) for i, k in enumerate(sizes.neighbours)]
         pairs.append((stages[3], inputs.points, sizes.rebuilt))
         for i, (centres, points, k) in enumerate(pairs):
-            _, distances = visible_neighbours(centres, points, inputs.near[i], None, k)
-            self.radii[i] = distances[..., -1].median().clamp(min=1e-6)
+            farthest = []
+            for j in range(0, len(inputs), RADII_BATCH):
+                few = slice(j, j + RADII_BATCH)
+                found = visible_neighbours(centres[few], points[few], inputs.near[i][few], None, k)
+                farthest.append(found[1][..., -1])
+            self.radii[i] = torch.cat(farthest).median().clamp(min=1e-6)
 
     def forward(self, inputs: Inputs, point_mask: Mask | None = None, image_mask: Mask | None = None) -> Reconstruction:
         """Rebuild all tokens from the visible ones; None hides nothing."""

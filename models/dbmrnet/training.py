@@ -185,8 +185,13 @@ def load(name: CheckpointName, part: str, precision: str | None) -> tuple[DBMRNe
     Raises:
         UserError: a file is missing, damaged, or not of this method.
     """
-    settings = load_settings(name, PART)
-    state = load_state(name.path(part, SUFFIX))
+    settings, path = load_settings(name, PART), name.path(part, SUFFIX)
+    if settings and path.name not in settings["files"]:
+        raise UserError(
+            f"{path}: best weights are chosen on validation images; this run was trained without validation images. "
+            "Use --checkpoint last."
+        )
+    state = load_state(path)
     if settings is None:
         raise UserError(f"{name.path(PART, '.json')}: missing; it says what network the weights belong to. Restore it.")
     config = settings["config"]
@@ -195,6 +200,6 @@ def load(name: CheckpointName, part: str, precision: str | None) -> tuple[DBMRNe
         detector.load_state_dict(state)
     except (RuntimeError, KeyError, TypeError) as error:
         raise UserError(
-            f"{name.path(part, SUFFIX)}: does not fit the settings beside it ({error}). Restore both or train again."
+            f"{path}: does not fit the settings beside it ({error}). Restore both or train again."
         ) from error
     return detector.eval(), settings
