@@ -10,10 +10,13 @@ from utils.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
-    from models.dbmrnet.detector import Rebuilt
+    from datasets.sample import Sample
+    from models.dbmrnet.detector import DBMRNetDetector, Rebuilt
     from models.dbmrnet.inputs import Inputs
+
+BRANCHES = {"2D only": "2d", "3D only": "3d"}
+"""What is reported beside the fused maps: name → fusion."""
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -46,12 +49,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def panels(inputs: "Inputs", rebuilt: "Rebuilt", rgb: "torch.Tensor") -> list[dict[str, "np.ndarray"]]:
-    """What was rebuilt of each sample, as panels of its figure beside the originals; rgb: (B, 3, H, H)."""
+def panels(inputs: "Inputs", rebuilt: "Rebuilt", samples: "list[Sample]") -> list[dict[str, "np.ndarray"]]:
+    """What was rebuilt of each sample, as panels of its figure beside the originals."""
+    import torch
+
     from datasets.sample import tensor_to_image
     from models.dbmrnet.scoring import rebuilt_depth, rebuilt_frame
 
-    images = rebuilt_frame(inputs, rebuilt.image, rgb.to(inputs.image.device)).cpu()
+    rgb = torch.stack([sample.rgb for sample in samples]).to(inputs.image.device)
+    images = rebuilt_frame(inputs, rebuilt.image, rgb).cpu()
     depths = rebuilt_depth(inputs, rebuilt.points).cpu().numpy()
     return [
         {"RGB rebuilt": tensor_to_image(image), "depth rebuilt (m)": depth}
@@ -59,10 +65,24 @@ def panels(inputs: "Inputs", rebuilt: "Rebuilt", rgb: "torch.Tensor") -> list[di
     ]
 
 
+def result_config(args: argparse.Namespace, detector: "DBMRNetDetector", settings: dict[str, Any]) -> dict[str, Any]:
+    """What the result file says of how it was made."""
+    return {
+        "method": "DBMRNet",
+        "preset": detector.settings.preset,
+        "precision": detector.precision,
+        "score": args.score,
+        "fusion": args.fusion,
+        "checkpoint": args.checkpoint,
+        "shots": settings["config"]["data"]["shots"],
+        "seed": settings["config"]["seed"],
+        "training": settings,
+    }
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse, load, predict, evaluate, write."""
     args = parse(argv)
-    import torch
     from tqdm import tqdm
 
     from datasets.records import scan
@@ -87,37 +107,27 @@ def main(argv: list[str] | None = None) -> int:
     run = ClassRun(args.class_name, args.save_maps, args.produce_qualitatives or args.visualize_plot)
     with tqdm(total=len(records), desc=f"{args.class_name}: inference", unit="image") as progress:
         for batch in batches(iter_samples(records, skipped), args.batch_size):
+            samples = [sample for _, sample in batch]
             start = time.perf_counter()
-            inputs = detector.prepare([sample for _, sample in batch])
+            inputs = detector.prepare(samples)
             rebuilt = detector.reconstruct(inputs)
             found = detector.discrepancies(inputs, rebuilt, args.score)
-            fusions = {"fused": args.fusion, "2D only": "2d", "3D only": "3d"}
-            maps = {key: detector.maps(found, fusion) for key, fusion in fusions.items()}
+            fused, *alone = ([m.cpu() for m in detector.maps(found, way)] for way in (args.fusion, *BRANCHES.values()))
             seconds = (time.perf_counter() - start) / len(batch)
-            rgb = torch.stack([sample.rgb for _, sample in batch])
-            extras = panels(inputs, rebuilt, rgb) if run.with_pictures else [{}] * len(batch)
+            extras = panels(inputs, rebuilt, samples) if run.with_pictures else [{}] * len(batch)
             for i, (record, sample) in enumerate(batch):
-                image, depth, gt = tensor_to_image(sample.rgb), sample.xyz[2].numpy(), sample.gt.numpy()
-                scored = {key: of_samples[i] for key, of_samples in maps.items()}
-                fused = scored.pop("fused")
-                run.add(record.defect, record.stem, image, depth, gt, fused, seconds, branches=scored, extra=extras[i])
+                pictures = tensor_to_image(sample.rgb), sample.xyz[2].numpy(), sample.gt.numpy()
+                branches = {name: maps[i] for name, maps in zip(BRANCHES, alone, strict=True)}
+                what = (record.defect, record.stem, *pictures, fused[i], seconds)
+                run.add(*what, branches=branches, extra=extras[i])
             progress.update(len(batch))
 
-    config: dict[str, Any] = {
-        "method": "DBMRNet",
-        "preset": detector.settings.preset,
-        "precision": detector.precision,
-        "score": args.score,
-        "fusion": args.fusion,
-        "checkpoint": args.checkpoint,
-        "shots": settings["config"]["data"]["shots"],
-        "seed": settings["config"]["seed"],
-        "training": settings,
-    }
+    config = result_config(args, detector, settings)
     timing = {**run.timing(), "device": device.type, "machine": machine()}
-    metrics, branches = evaluate(run.predictions), {part: evaluate(alone) for part, alone in run.branches.items()}
+    metrics, parts = evaluate(run.predictions), {part: evaluate(alone) for part, alone in run.branches.items()}
     key = (args.class_name, args.epochs_no, args.batch_size)
-    path = write_results(args.quantitative_folder, *key, metrics, run.predictions, config, versions(), timing, branches)
+    where = args.quantitative_folder
+    path = write_results(where, *key, metrics, run.predictions, config, versions(), timing, parts)
     print(path.with_suffix(".md").read_text(encoding="utf-8"), end="")
     if run.with_pictures:
         run.write_pictures(args.qualitative_folder, show=args.visualize_plot)

@@ -3,11 +3,14 @@
 H = W is the side of the pixel grid.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+Map = TypeVar("Map", bound="AnomalyMap")
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,9 @@ class AnomalyMap:
     psi_3d: Tensor
     smoothed: Tensor
 
-    def cpu(self) -> "AnomalyMap":
+    def cpu(self: Map) -> Map:
         """The same maps on the CPU; waits for a GPU to finish them."""
-        return AnomalyMap(self.psi_2d.cpu(), self.psi_3d.cpu(), self.smoothed.cpu())
+        return replace(self, psi_2d=self.psi_2d.cpu(), psi_3d=self.psi_3d.cpu(), smoothed=self.smoothed.cpu())
 
     def aupro_map(self) -> Tensor:
         """The smoothed map over the mean of its non-zero entries: what the paper's AUPRO is computed on."""
