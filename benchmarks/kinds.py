@@ -62,6 +62,19 @@ KINDS = {
             "extraction bf16": Case("cases.extraction", ("bf16",), 3),
         },
     ),
+    "dbmrnet": Kind(
+        "sample",
+        "train: an optimiser step on prepared samples in memory; infer: sample in memory → fused map and score, "
+        "preparation included; reading and resizing excluded",
+        {
+            f"{word} {preset}, {precision}": Case(
+                f"dbmrnet_cases.{function}", (preset, precision), 5, f"{word} {preset}, fp32"
+            )
+            for preset in ("small", "mid", "full")
+            for word, function in (("train", "training"), ("infer", "inference"))
+            for precision in ("fp32", "bf16")
+        },
+    ),
     "stages": Kind(
         "image",
         "one stage, its inputs in memory; `matrix product`: ten bare ones",

@@ -8,7 +8,6 @@ evaluated on all test images; metrics are means over the classes.
 
 import argparse
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,22 +16,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import machine
+from benchmarks.scenes import make_scenes
 from utils import cli
 from utils.files import write_json
 
-ROOT = Path(__file__).resolve().parents[1]
 COUNTS = ("--train", "30", "--validation", "4", "--test", "6", "--seed", "0")
 EPOCHS, BATCH_SIZE, SEEDS = 12, 4, (0, 1, 2)
 RUNS = {"all, fp32": (1.0, "fp32"), "all, bf16": (1.0, "bf16"), "0.1, fp32": (0.1, "fp32"), "0.1, bf16": (0.1, "bf16")}
 METRICS = ("i_auroc", "p_auroc", "aupro_0.3", "aupro_0.01")
-
-
-def make_scenes(folder: Path) -> Path:
-    """Generated and preprocessed scenes of all classes."""
-    raw, scenes = str(folder / "raw"), str(folder / "scenes")
-    for script, *options in (("make_scenes.py", raw, *COUNTS), ("preprocess_mvtec.py", raw, "--target_dir", scenes)):
-        subprocess.run([sys.executable, str(ROOT / "processing" / script), *options], check=True)
-    return folder / "scenes"
 
 
 def run_class(root: Path, class_name: str, scratch: Path) -> list[dict[str, Any]]:
@@ -82,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures to this file")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        root = make_scenes(Path(folder))
+        root = make_scenes(Path(folder), *COUNTS)
         classes = sorted(path.name for path in root.iterdir() if path.is_dir())
         rows = [row for name in classes for row in run_class(root, name, Path(folder) / "checkpoints")]
     record = machine.describe()

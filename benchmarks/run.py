@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from benchmarks import machine
+from benchmarks import machine, one_class
 from benchmarks.kinds import KINDS
 from benchmarks.measure import Setting, call, in_fresh_process, measure
 from utils import cli
@@ -29,7 +29,6 @@ from utils.files import write_json
 
 PEER_SCRIPT = Path(__file__).resolve().with_name("peer_anomalib.py")
 PEER_KINDS = ("inference", "training")
-CLASS_IMAGES, CLASS_EPOCHS = 250, 50
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -41,7 +40,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="of extraction, inference, training and stages; plain stays on the CPU (default: %(default)s)",
+        help="of extraction, inference, training, dbmrnet and stages; plain stays on the CPU (default: %(default)s)",
     )
     parser.add_argument("--full", action="store_true", help="preprocessing: also Open3D at 800 px, about ten minutes")
     parser.add_argument("--peer", choices=("anomalib",), help="inference, training: also time this package's CFM")
@@ -73,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         "date": time.strftime("%Y-%m-%d"),
         "timed": f"seconds per {kind.unit}: {kind.timed}",
         "cases": rows,
-        **({"one_class": one_class(rows)} if args.what == "training" else {}),
+        **({"one_class": one_class.extrapolate(args.what, rows)} if args.what in one_class.EPOCHS else {}),
         **machine.describe(),
     }
     print_report(report)
@@ -102,22 +101,6 @@ def add_ratios(rows: dict[str, dict[str, Any]]) -> None:
         row["ratio"] = round(baseline["seconds"] / row["seconds"], 2) if baseline else None
 
 
-def one_class(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Seconds of a class of CLASS_IMAGES trained for CLASS_EPOCHS, extrapolated from an image's, and of one step."""
-    found = {}
-    for precision in ("fp32", "bf16"):
-        extraction = CLASS_IMAGES * rows[f"extraction {precision}"]["seconds"]
-        training = CLASS_IMAGES * CLASS_EPOCHS * rows[precision]["seconds"]
-        step = rows[precision]["images"] * rows[precision]["seconds"]
-        found[precision] = {
-            "extraction": extraction,
-            "training": training,
-            "total": extraction + training,
-            "step": step,
-        }
-    return found
-
-
 def print_report(report: dict[str, Any]) -> None:
     """The report as Markdown."""
     print(f"{report['what']}, {report['date']}: `{report['command']}`\n{machine.in_words(report)}\n{report['timed']}\n")
@@ -129,11 +112,7 @@ def print_report(report: dict[str, Any]) -> None:
         if row["figures"]:
             print(f"\n{name}: {json.dumps(row['figures'])}")
     for precision, seconds in report.get("one_class", {}).items():
-        print(
-            f"\none class, {precision}, extrapolated: {CLASS_IMAGES} images extracted {seconds['extraction']:.1f} s + "
-            f"{CLASS_EPOCHS} epochs of them trained {seconds['training']:.1f} s = {seconds['total']:.1f} s; "
-            f"measured {seconds['step']:.4g} s a step"
-        )
+        print(f"\n{one_class.in_words(report['what'], precision, seconds)}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import cases, demo_case, machine, plain_cfm, preprocessing_cases, run, stage_cases
+from benchmarks import cases, demo_case, machine, one_class, plain_cfm, preprocessing_cases, run, stage_cases
 from benchmarks.kinds import KINDS, STAGES, Kind
 from benchmarks.measure import Case, Setting, call, measure
 from datasets.records import scan
@@ -45,7 +45,8 @@ def one_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_table_names_functions_and_baselines_that_exist() -> None:
-    assert set(KINDS) == {"extraction", "inference", "training", "stages", "preprocessing", "metrics", "demo"}
+    methods = {"extraction", "inference", "training", "stages", "dbmrnet"}
+    assert set(KINDS) == {*methods, "preprocessing", "metrics", "demo"}
     for kind in KINDS.values():
         for name in [kind.prepare] * bool(kind.prepare) + [case.function for case in kind.cases.values()]:
             module, function = name.split(".")
@@ -174,9 +175,11 @@ def test_report_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_one_class_is_extrapolated_plainly() -> None:
     seconds = {"fp32": 0.4, "bf16": 0.2, "extraction fp32": 2.0, "extraction bf16": 1.0}
-    found = run.one_class({name: {"seconds": value, "images": 4} for name, value in seconds.items()})
-    assert found["fp32"] == pytest.approx({"extraction": 500, "training": 5000, "total": 5500, "step": 1.6})
-    assert found["bf16"] == pytest.approx({"extraction": 250, "training": 2500, "total": 2750, "step": 0.8})
+    rows = {name: {"seconds": value, "images": 4} for name, value in seconds.items()}
+    found = one_class.extrapolate("training", rows)
+    assert found["fp32"] == pytest.approx({"once": 500, "training": 5000, "total": 5500, "step": 1.6})
+    assert found["bf16"] == pytest.approx({"once": 250, "training": 2500, "total": 2750, "step": 0.8})
+    assert one_class.extrapolate("inference", rows) == {}
 
 
 def test_report_of_training_tells_of_one_class(
@@ -188,7 +191,7 @@ def test_report_of_training_tells_of_one_class(
     monkeypatch.setattr(run, "in_fresh_process", lambda function, *arguments: function(*arguments))
     assert run.main(["--what", "training", "--json", str(tmp_path / "out.json")]) == 0
     report = json.loads((tmp_path / "out.json").read_text())
-    assert report["one_class"]["bf16"]["extraction"] == 250 * report["cases"]["extraction bf16"]["seconds"]
+    assert report["one_class"]["bf16"]["once"] == 250 * report["cases"]["extraction bf16"]["seconds"]
     assert "one class, bf16, extrapolated: 250 images extracted" in capsys.readouterr().out
 
 
