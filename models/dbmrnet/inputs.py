@@ -174,15 +174,22 @@ def _draw(
     elif sampler == "fps":
         last = farthest_point_sampling([points + 2], rest)[0]
     else:
-        last = torch.multinomial(_normal_change(cloud)[valid] + 0.1, rest, generator=generator)
+        change = _normal_change(cloud, valid)[valid]
+        # As likely as in a uniform draw on average, and half as likely where nothing bends.
+        last = torch.multinomial(0.5 + 0.5 * change / change.mean().clamp(min=1e-6), rest, generator=generator)
     return torch.cat([*repeats, last])
 
 
-def _normal_change(cloud: Tensor) -> Tensor:
-    """How much the surface bends at each pixel: 1 − length of the mean normal in a 5×5 window, (3, H, H) → (H, H)."""
+def _normal_change(cloud: Tensor, valid: Tensor) -> Tensor:
+    """How much the surface bends at each pixel: 1 − length of the mean normal in a 5×5 window, (3, H, H) → (H, H).
+
+    0 at the object's rim, where a neighbour is missing; normals there do not enter the means either.
+    """
+    inside = (functional.avg_pool2d(valid[None].float(), 3, stride=1, padding=1) > 0.99)[0]
     down, right = torch.gradient(cloud, dim=(1, 2))
-    normals = functional.normalize(torch.linalg.cross(right, down, dim=0), dim=0)
-    return 1 - functional.avg_pool2d(normals[None], 5, stride=1, padding=2)[0].norm(dim=0)
+    normals = functional.normalize(torch.linalg.cross(right, down, dim=0), dim=0)  # (3, H, H)
+    sums = functional.avg_pool2d(torch.cat([normals, inside[None]]) * inside, 5, stride=1, padding=2)
+    return (1 - sums[:3].norm(dim=0) / sums[3].clamp(min=1e-6)) * inside
 
 
 def nearest_in_plane(queries: Tensor, points: Tensor, k: int) -> Tensor:
