@@ -74,7 +74,7 @@ def result_config(args: argparse.Namespace, detector: "DBMRNetDetector", setting
         "score": args.score,
         "fusion": args.fusion,
         "checkpoint": args.checkpoint,
-        "shots": settings["config"]["data"]["shots"],
+        "shots": settings["config"]["data"].get("shots"),
         "seed": settings["config"]["seed"],
         "training": settings,
     }
@@ -112,12 +112,13 @@ def main(argv: list[str] | None = None) -> int:
             inputs = detector.prepare(samples)
             rebuilt = detector.reconstruct(inputs)
             found = detector.discrepancies(inputs, rebuilt, args.score)
-            fused, *alone = ([m.cpu() for m in detector.maps(found, way)] for way in (args.fusion, *BRANCHES.values()))
+            fused = [anomaly_map.cpu() for anomaly_map in detector.maps(found, args.fusion)]
             seconds = (time.perf_counter() - start) / len(batch)
+            alone = {part: [m.cpu() for m in detector.maps(found, way)] for part, way in BRANCHES.items()}
             extras = panels(inputs, rebuilt, samples) if run.with_pictures else [{}] * len(batch)
             for i, (record, sample) in enumerate(batch):
                 pictures = tensor_to_image(sample.rgb), sample.xyz[2].numpy(), sample.gt.numpy()
-                branches = {name: maps[i] for name, maps in zip(BRANCHES, alone, strict=True)}
+                branches = {part: maps[i] for part, maps in alone.items()}
                 what = (record.defect, record.stem, *pictures, fused[i], seconds)
                 run.add(*what, branches=branches, extra=extras[i])
             progress.update(len(batch))

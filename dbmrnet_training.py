@@ -4,8 +4,7 @@ import argparse
 import time
 from dataclasses import fields
 
-from models.dbmrnet import settings as choices
-from models.dbmrnet.settings import ModelSettings
+from models.dbmrnet.settings import CHOICES, WARMUP_EPOCHS, ModelSettings
 from utils import cli
 from utils.errors import UserError
 
@@ -22,7 +21,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--warmup_epochs",
         type=cli.positive_int,
-        default=10,
+        default=WARMUP_EPOCHS,
         help="in which the learning rate rises, at most a tenth of all; then a cosine (default: %(default)s)",
     )
     add_model_options(parser)
@@ -34,16 +33,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "network", "See models/dbmrnet/README.md. Inference reads them in the checkpoint."
     )
-    for name, values, meaning in (
-        ("preset", tuple(choices.PRESETS), "sizes of the network: 19.5, 3.5 and 1.4 million parameters"),
-        ("view", choices.VIEWS, "see the square around the object, or the whole image"),
-        ("sampler", choices.SAMPLERS, "how points are drawn; geometry: more where normals change"),
-        ("masked_centres", choices.MASKED_CENTRES, "xyi: z of a hidden centre is interpolated; xyz: it is given away"),
-        ("alignment", choices.ALIGNMENTS, "one_way: only point tokens are kept from distant image tokens"),
-        ("cross_loss", choices.CROSS_LOSSES, "how the rebuilt cloud is held to the image"),
+    for name, meaning in (
+        ("preset", "sizes of the network: 19.5, 3.5 and 1.4 million parameters"),
+        ("view", "see the square around the object, or the whole image"),
+        ("sampler", "how points are drawn; geometry: more where normals change"),
+        ("masked_centres", "xyi: z of a hidden centre is interpolated; xyz: it is given away"),
+        ("alignment", "one_way: only point tokens are kept from distant image tokens"),
+        ("cross_loss", "how the rebuilt cloud is held to the image"),
     ):
         default = getattr(ModelSettings, name)
-        group.add_argument(f"--{name}", choices=values, default=default, help=f"{meaning} (default: %(default)s)")
+        group.add_argument(
+            f"--{name}", choices=CHOICES[name], default=default, help=f"{meaning} (default: %(default)s)"
+        )
     for name, kind, meaning in (
         ("mask_ratio", cli.fraction, "share of tokens that is hidden, in (0, 1)"),
         ("passes", cli.positive_int, "reconstructions of a test sample, each from other tokens, ≥ 2"),
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     from tqdm import tqdm
 
-    from datasets.records import Record, scan
+    from datasets.records import scan
     from datasets.sample import iter_samples
     from models.dbmrnet import training
     from models.dbmrnet.inputs import Inputs, prepare
@@ -81,28 +82,35 @@ def main(argv: list[str] | None = None) -> int:
     files = {split: [(r.rgb, r.xyz) for r in found] for split, found in records.items()}
     hashes = {split: sha256_text(" ".join(sha256_file(f) for pair in files[split] for f in pair)) for split in files}
     settings = ModelSettings(**{field.name: getattr(args, field.name) for field in fields(ModelSettings)})
-    rate = args.learning_rate or settings.sizes.learning_rate
-    run = args.precision or "fp32", args.epochs_no, args.batch_size, args.seed, rate, args.warmup_epochs
-    config = training.DBMRNetConfig(settings, {"sha256": hashes, "shots": args.shots}, *run)
+    config = training.DBMRNetConfig(
+        model=settings,
+        data={"sha256": hashes, "shots": args.shots},
+        precision=args.precision or "fp32",
+        epochs=args.epochs_no,
+        batch_size=args.batch_size,
+        seed=args.seed,
+        learning_rate=args.learning_rate or settings.sizes.learning_rate,
+        warmup_epochs=args.warmup_epochs,
+    )
     if args.resume and is_finished(name, training.PART, config):
         print(f"{args.class_name}: this run is finished, see {name.path(training.PART, '.json')}")
         cli.report_skipped(skipped)
         return 0
 
-    def load(split: str) -> Inputs | None:
-        """Prepared samples of a split, None without any."""
-        wanted: list[Record] = records.get(split, [])
-        bar = tqdm(iter_samples(wanted, skipped), f"{args.class_name}: preparing {split}", len(wanted), unit="image")
+    def load(split: str) -> Inputs:
+        """Prepared samples of a split."""
+        bar = tqdm(iter_samples(records[split], skipped), f"preparing {split}", len(records[split]), unit="image")
         prepared = [
             prepare([sample for _, sample in batch], settings, args.seed, device)
             for batch in batches(bar, args.batch_size)
         ]
-        return Inputs.concatenate(prepared) if prepared else None
+        if not prepared:
+            raise UserError(f"none of the {split} samples can be used. The first: {(skipped or ['?'])[0]}")
+        return Inputs.concatenate(prepared)
 
     log = wandb_logger(args.wandb_mode, f"DBMRNet {args.class_name}", config)
-    images, validation = load("train"), load("validation")
-    if images is None:
-        raise UserError(f"none of the training samples can be used. The first: {(skipped or ['?'])[0]}")
+    images = load("train")
+    validation = load("validation") if "validation" in records else None
     prepared_at = time.perf_counter()
     detectors = training.train(images, validation, config, name, args.resume, log)
     seconds = {"preparation": prepared_at - started, "training": time.perf_counter() - prepared_at}

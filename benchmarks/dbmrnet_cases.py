@@ -11,13 +11,13 @@ from benchmarks.measure import Setting, Work, timed
 from datasets.sample import Sample
 from models.dbmrnet.detector import DBMRNetDetector
 from models.dbmrnet.inputs import prepare
-from models.dbmrnet.settings import FUSIONS, PRESETS, SCORES, ModelSettings
+from models.dbmrnet.settings import FUSIONS, PRESETS, SCORES, WARMUP_EPOCHS, ModelSettings
 from models.dbmrnet.training import DBMRNetConfig, DBMRNetLearner
 from utils.cli import pick_device
 
 TRAINING_BATCH = {"cpu": 4, "cuda": 16}
 INFERENCE_BATCH = {"cpu": 1, "cuda": 16}
-EPOCHS, WARMUP_EPOCHS, SEED = 300, 10, 0
+EPOCHS, SEED = 300, 0
 
 
 def training(setting: Setting, preset: str, precision: str) -> Work:

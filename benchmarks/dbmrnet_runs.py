@@ -13,6 +13,7 @@ from datasets.sample import Sample, iter_samples, tensor_to_image
 from models.dbmrnet.detector import DBMRNetDetector, Rebuilt
 from models.dbmrnet.inputs import Inputs, prepare
 from models.dbmrnet.scoring import Discrepancies, image_residual
+from models.dbmrnet.settings import WARMUP_EPOCHS
 from models.dbmrnet.training import PARTS, DBMRNetConfig, train
 from models.point_ops import nearest_neighbours
 from models.token_store import batches
@@ -21,7 +22,6 @@ from utils.class_run import ClassRun
 from utils.evaluation import evaluate
 
 CPU = torch.device("cpu")
-WARMUP_EPOCHS = 10
 
 
 @lru_cache(maxsize=1)

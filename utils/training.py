@@ -81,7 +81,9 @@ def train_run(
 
     def after_epoch(entry: dict[str, Any]) -> None:
         nonlocal last_saved
-        entry |= learner.after_epoch()
+        added = learner.after_epoch()
+        check_finite(entry["epoch"], added)
+        entry |= added
         append_json_line(log_path, entry)
         report(entry)
         if time.monotonic() - last_saved >= save_seconds:
@@ -162,10 +164,15 @@ def train_epochs(
                 for name, loss in step(batch.tolist(), generator).items():
                     totals[name] = totals.get(name, torch.zeros_like(loss)) + loss * len(batch)
             losses = {name: float(total) / n_samples for name, total in totals.items()}
-            if not all(math.isfinite(loss) for loss in losses.values()):
-                raise UserError(
-                    f"training stopped in epoch {epoch + 1}: the loss is not finite ({losses}). "
-                    "Nothing of this epoch was saved. Look for broken samples, or train with --precision fp32."
-                )
+            check_finite(epoch + 1, losses)
             progress.set_postfix({name: f"{loss:.4f}" for name, loss in losses.items()})
             after_epoch({"epoch": epoch + 1, **losses, "seconds": round(time.perf_counter() - start, 3)})
+
+
+def check_finite(epoch: int, losses: Mapping[str, float]) -> None:
+    """Raises UserError where a loss is NaN or infinite; `epoch` is counted from 1."""
+    if not all(math.isfinite(loss) for loss in losses.values()):
+        raise UserError(
+            f"training stopped in epoch {epoch}: the loss is not finite ({dict(losses)}). "
+            "Nothing of this epoch was saved. Look for broken samples, or train with --precision fp32."
+        )

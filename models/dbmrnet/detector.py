@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from models.anomaly_map import make_anomaly_map
 from models.dbmrnet import scoring
-from models.dbmrnet.inputs import CANDIDATES, Inputs, nearest_in_plane, prepare
+from models.dbmrnet.inputs import Inputs, prepare
 from models.dbmrnet.masking import Mask, disjoint_masks
+from models.dbmrnet.neighbours import CANDIDATES, nearest_in_plane
 from models.dbmrnet.network import MaskedReconstruction, Reconstruction, unpatchify
 from models.dbmrnet.scoring import DefectMap, Discrepancies
 from models.dbmrnet.settings import ModelSettings
@@ -55,15 +56,17 @@ class DBMRNetDetector(nn.Module):
 
     def fit_means(self, inputs: Inputs, batch_size: int) -> None:
         """Set the scales of the four maps: their means over all valid pixels of nominal samples, each at least 1e-6."""
-        for means, score in ((self.feature_means, "feature"), (self.residual_means, "residual")):
-            totals, count = torch.zeros(2, dtype=torch.float64), 0
-            for batch in torch.arange(len(inputs)).split(batch_size):
-                chosen = inputs.select(batch.to(self.device))
-                found = self.discrepancies(chosen, self.reconstruct(chosen), score)
-                maps = found.features or found.residuals or ()
-                totals += torch.stack([m.double().sum() for m in maps]).cpu()
-                count += int(chosen.valid.sum())
-            means.copy_((totals / max(count, 1)).clamp(min=1e-6))
+        totals, count = torch.zeros(4, dtype=torch.float64, device=self.device), 0
+        for batch in torch.arange(len(inputs)).split(batch_size):
+            chosen = inputs.select(batch.to(self.device))
+            rebuilt = self.reconstruct(chosen)
+            for score, where in (("feature", slice(0, 2)), ("residual", slice(2, 4))):
+                found = self.discrepancies(chosen, rebuilt, score)
+                totals[where] += torch.stack([m.double().sum() for m in found.features or found.residuals or ()])
+            count += int(chosen.valid.sum())
+        means = (totals / max(count, 1)).clamp(min=1e-6)
+        self.feature_means.copy_(means[:2])
+        self.residual_means.copy_(means[2:])
 
     def maps(self, found: Discrepancies, fusion: str) -> list[DefectMap]:
         """The map of each sample: A_m = A_m^f / μ_f + A_m^r / μ_r of both modalities, fused and smoothed.

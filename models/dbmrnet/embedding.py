@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.dbmrnet.inputs import Inputs, take
-from models.dbmrnet.masking import visible_neighbours
+from models.dbmrnet.inputs import Inputs
+from models.dbmrnet.neighbours import take, visible_neighbours
 from models.dbmrnet.settings import Preset
 
 

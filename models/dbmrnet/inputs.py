@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.dbmrnet.camera import fit_camera
+from models.dbmrnet.neighbours import CANDIDATES, nearest_in_plane, take, visible_neighbours
 from models.dbmrnet.settings import ModelSettings
-from models.point_ops import farthest_point_sampling, nearest_neighbours
+from models.point_ops import farthest_point_sampling
 from models.token_store import GridSample
 from models.tokens import send
 
-CANDIDATES = 4  # candidates a neighbour: the k nearest visible ones of 4·k are taken
 CAMERA_POINTS = 4096  # about as many points decide the camera
 
 
@@ -34,8 +34,9 @@ class Inputs:
     centres: (B, G0, 3) some of the points; the first G1 and G2 of them are the centres of the later stages.
     owners: (B, N) int64 and centre_owners: (B, G0) int64, the point token in [0, T3) that each point and each centre
         belongs to: that of the nearest centre in (x, y).
-    near: indices of candidates, nearest first: of the stages' centres, (B, G0, 4k0) into the points, (B, G1, 4k1) and
-        (B, G2, 4k2) into the centres of the stage before; and (B, G2, 4R) into the points, for what is rebuilt.
+    near: indices of the candidates of the stages' centres, nearest first: (B, G0, 4k0) into the points, (B, G1, 4k1)
+        and (B, G2, 4k2) into the centres of the stage before.
+    groups: (B, G2, R) int64 indices into the points: those that are to be rebuilt of each point token, nearest first.
     """
 
     image: Tensor
@@ -50,7 +51,8 @@ class Inputs:
     centres: Tensor
     owners: Tensor
     centre_owners: Tensor
-    near: tuple[Tensor, ...]
+    groups: Tensor
+    near: tuple[Tensor, Tensor, Tensor]
 
     def __len__(self) -> int:
         return len(self.image)
@@ -68,14 +70,11 @@ class Inputs:
 def _combine(items: Sequence[Inputs], function: Callable[[list[Tensor]], Tensor]) -> Inputs:
     """Every field from those of the items."""
     names = [field.name for field in fields(Inputs) if field.name != "near"]
-    near = tuple(function(list(parts)) for parts in zip(*(item.near for item in items), strict=True))
-    return Inputs(**{name: function([getattr(item, name) for item in items]) for name in names}, near=near)
-
-
-def take(values: Tensor, indices: Tensor) -> Tensor:
-    """Rows of each sample: (B, N, …) and (B, …) int64 → (B, …, …)."""
-    rows = torch.arange(len(values), device=values.device).view(-1, *[1] * (indices.dim() - 1))
-    return values[rows, indices]
+    stages = zip(*(item.near for item in items), strict=True)
+    first, second, third = (function(list(parts)) for parts in stages)
+    return Inputs(
+        **{name: function([getattr(item, name) for item in items]) for name in names}, near=(first, second, third)
+    )
 
 
 def prepare(samples: Sequence[GridSample], settings: ModelSettings, seed: int, device: torch.device) -> Inputs:
@@ -98,10 +97,11 @@ def prepare(samples: Sequence[GridSample], settings: ModelSettings, seed: int, d
         nearest_in_plane(centres, points, CANDIDATES * first),
         nearest_in_plane(middle, centres, CANDIDATES * second),
         nearest_in_plane(last, middle, CANDIDATES * third),
-        nearest_in_plane(last, points, CANDIDATES * sizes.rebuilt),
     )
+    around = nearest_in_plane(last, points, CANDIDATES * sizes.rebuilt)
+    groups, _ = visible_neighbours(last, points, around, None, sizes.rebuilt)
     owners = nearest_in_plane(points, last, 1)[..., 0]
-    return Inputs(**made, centres=centres, owners=owners, centre_owners=take(owners, picks), near=near)
+    return Inputs(**made, centres=centres, owners=owners, centre_owners=take(owners, picks), groups=groups, near=near)
 
 
 def _prepare(sample: GridSample, settings: ModelSettings, seed: int) -> dict[str, Tensor]:
@@ -190,10 +190,3 @@ def _normal_change(cloud: Tensor, valid: Tensor) -> Tensor:
     normals = functional.normalize(torch.linalg.cross(right, down, dim=0), dim=0)  # (3, H, H)
     sums = functional.avg_pool2d(torch.cat([normals, inside[None]]) * inside, 5, stride=1, padding=2)
     return (1 - sums[:3].norm(dim=0) / sums[3].clamp(min=1e-6)) * inside
-
-
-def nearest_in_plane(queries: Tensor, points: Tensor, k: int) -> Tensor:
-    """Indices (B, Q, k) of the points (B, N, 3) nearest to each of the queries (B, Q, 3) in (x, y), nearest first."""
-    plane = points.new_tensor([1.0, 1.0, 0.0])
-    pairs = zip(queries * plane, points * plane, strict=True)
-    return torch.stack([nearest_neighbours(asked, among, k)[1] for asked, among in pairs])

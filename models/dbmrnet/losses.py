@@ -5,8 +5,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.dbmrnet.camera import project, sample_grid
-from models.dbmrnet.inputs import Inputs, take, to_window
-from models.dbmrnet.masking import Mask, visible_neighbours
+from models.dbmrnet.inputs import Inputs, to_window
+from models.dbmrnet.masking import Mask
+from models.dbmrnet.neighbours import take
 from models.dbmrnet.network import MaskedReconstruction, Reconstruction, patchify
 
 SURE = 0.9  # ground-truth depth is compared where the interpolated valid mask is above this
@@ -21,11 +22,8 @@ def reconstruction_losses(
     Distances are in units of the group radius, which balances the three.
     """
     radius, settings = network.radii[3], network.settings
-    sizes = settings.sizes
-    centres = inputs.centres[:, : sizes.centres[2]]
-    chosen, _ = visible_neighbours(centres, inputs.points, inputs.near[3], None, sizes.rebuilt)
     offsets, origins = take(found.offsets, point_mask.hidden), take(found.origins, point_mask.hidden)
-    true = (take(inputs.points, take(chosen, point_mask.hidden)) - origins[:, :, None]) / radius
+    true = (take(inputs.points, take(inputs.groups, point_mask.hidden)) - origins[:, :, None]) / radius
     rebuilt = (origins[:, :, None] + offsets * radius).flatten(1, 2)  # (B, P, 3)
     if settings.cross_loss == "depth":
         cross = depth_loss(inputs, rebuilt, radius)
@@ -34,7 +32,7 @@ def reconstruction_losses(
     else:
         assert found.colours is not None
         cross = colour_loss(inputs, rebuilt, take(found.colours, point_mask.hidden).flatten(1, 2))
-    patches = patchify(inputs.image, sizes.token_pixels)
+    patches = patchify(inputs.image, settings.sizes.token_pixels)
     return {
         "loss_3D": chamfer(offsets, true),
         "loss_2D": functional.mse_loss(take(found.patches, image_mask.hidden), take(patches, image_mask.hidden)),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.dbmrnet.inputs import take
+from models.dbmrnet.neighbours import take
 from models.tokens import send
 
 
@@ -50,36 +50,8 @@ def disjoint_masks(n_tokens: int, passes: int, visible_parts: int, generator: to
     return _split(order, visible_parts * parts.shape[1])
 
 
-def all_visible(n_samples: int, n_tokens: int, device: torch.device) -> Mask:
-    """Nothing hidden."""
-    return _split(torch.arange(n_tokens, device=device).expand(n_samples, -1), n_tokens)
-
-
 def _split(order: Tensor, n_visible: int) -> Mask:
     return Mask(order[:, :n_visible].sort(dim=1).values, order[:, n_visible:].sort(dim=1).values)
-
-
-def visible_neighbours(
-    centres: Tensor, points: Tensor, candidates: Tensor, visible: Tensor | None, k: int
-) -> tuple[Tensor, Tensor]:
-    """The k nearest visible candidates of each centre; where fewer are visible, the nearest repeats.
-
-    Args:
-        centres: (B, G, 3). points: (B, N, 3). candidates: (B, G, n ≥ k) int64 indices into the points.
-        visible: (B, N) bool, None where all are.
-
-    Returns:
-        Indices (B, G, k) int64, nearest first, and distances (B, G, k). Where no candidate is visible the first one
-        repeats; such a centre is hidden itself, and nothing is made of it.
-    """
-    squared = (take(points, candidates) - centres[:, :, None]).square().sum(dim=-1)  # (B, G, n)
-    if visible is not None:
-        squared = squared.masked_fill(~take(visible, candidates), torch.inf)
-    nearest = squared.topk(k, dim=-1, largest=False, sorted=True)
-    absent = nearest.values.isinf()
-    ranks = torch.where(absent, nearest.indices[..., :1], nearest.indices)
-    distances = torch.where(absent, nearest.values[..., :1], nearest.values).sqrt()
-    return candidates.gather(2, ranks), distances
 
 
 def interpolate_depth(centres: Tensor, mask: Mask) -> Tensor:

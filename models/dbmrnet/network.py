@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 from models.dbmrnet.camera import project
 from models.dbmrnet.embedding import ImageEmbedding, PointEmbedding
-from models.dbmrnet.inputs import Inputs, take, to_window
-from models.dbmrnet.masking import Mask, interpolate_depth, visible_neighbours
+from models.dbmrnet.inputs import Inputs, to_window
+from models.dbmrnet.masking import Mask, interpolate_depth
+from models.dbmrnet.neighbours import take, visible_neighbours
 from models.dbmrnet.settings import ModelSettings
 from models.dbmrnet.transformer import Block, CrossBlock, alignment_bias, sincos_positions
-
-RADII_BATCH = 16  # samples whose neighbours are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -75,16 +74,15 @@ class MaskedReconstruction(nn.Module):
     def fit_radii(self, inputs: Inputs) -> None:
         """Set `radii` to the medians over all centres of these samples, nothing hidden."""
         sizes = self.settings.sizes
-        stages = [inputs.points, *(inputs.centres[:, :count] for count in sizes.centres)]
-        pairs = [(stages[i + 1], stages[i], k) for i, k in enumerate(sizes.neighbours)]
-        pairs.append((stages[3], inputs.points, sizes.rebuilt))
-        for i, (centres, points, k) in enumerate(pairs):
-            farthest = []
-            for j in range(0, len(inputs), RADII_BATCH):
-                few = slice(j, j + RADII_BATCH)
-                found = visible_neighbours(centres[few], points[few], inputs.near[i][few], None, k)
-                farthest.append(found[1][..., -1])
-            self.radii[i] = torch.cat(farthest).median().clamp(min=1e-6)
+        farthest: list[list[Tensor]] = [[], [], [], []]
+        for some in (inputs.select(part) for part in torch.arange(len(inputs), device=self.radii.device).split(16)):
+            stages = [some.points, *(some.centres[:, :count] for count in sizes.centres)]
+            for i, k in enumerate(sizes.neighbours):
+                _, distances = visible_neighbours(stages[i + 1], stages[i], some.near[i], None, k)
+                farthest[i].append(distances[..., -1])
+            farthest[3].append((take(some.points, some.groups[..., -1]) - stages[3]).norm(dim=-1))
+        for i, radii in enumerate(farthest):
+            self.radii[i] = torch.cat(radii).median().clamp(min=1e-6)
 
     def forward(self, inputs: Inputs, point_mask: Mask | None = None, image_mask: Mask | None = None) -> Reconstruction:
         """Rebuild all tokens from the visible ones; None hides nothing."""
@@ -103,7 +101,7 @@ class MaskedReconstruction(nn.Module):
             points, centres = take(points, point_mask.kept), take(centres, point_mask.kept)
         if image_mask is not None:
             image, positions, grid = (take(part, image_mask.kept) for part in (image, positions, grid))
-        points = points + self.encoder_position(centres) + self.encoder_modality[0]
+        points = points + exact(self.encoder_position, centres) + self.encoder_modality[0]
         x = torch.cat([points, image + positions + self.encoder_modality[1]], dim=1)
         bias = alignment_bias(
             self.to_grid(inputs, centres), grid, self.settings.alignment_radius, self.settings.alignment
@@ -129,7 +127,7 @@ class MaskedReconstruction(nn.Module):
             origins = interpolate_depth(origins, point_mask)
         points = self._with_mask_tokens(self.decoder_input(encoded_points), 0, point_mask)
         image = self._with_mask_tokens(self.decoder_input(encoded_image), 1, image_mask)
-        points = points + self.decoder_position(origins) + self.decoder_modality[0]
+        points = points + exact(self.decoder_position, origins) + self.decoder_modality[0]
         x = torch.cat([points, image + self.image_positions + self.decoder_modality[1]], dim=1)
         for block in self.shared_decoder:
             x = block(x)
@@ -137,13 +135,13 @@ class MaskedReconstruction(nn.Module):
         for point_block, image_block in zip(self.point_decoder, self.image_decoder, strict=True):
             points, image = point_block(points, encoded_points), image_block(image, encoded_image)
         points, image = self.point_norm(points), self.image_norm(image)
-        rebuilt = self.point_head(points).float().unflatten(-1, (self.settings.sizes.rebuilt, -1))
+        rebuilt = exact(self.point_head, points).unflatten(-1, (self.settings.sizes.rebuilt, -1))
         colours = rebuilt[..., 3:] if self.settings.cross_loss == "rgb" else None
         return Reconstruction(
             offsets=rebuilt[..., :3],
             origins=origins,
             colours=colours,
-            patches=self.image_head(image).float(),
+            patches=exact(self.image_head, image),
             point_tokens=points.float(),
             image_tokens=image.float(),
             image_features=features.float(),
@@ -171,6 +169,13 @@ class MaskedReconstruction(nn.Module):
         n_tokens = mask.kept.shape[1] + mask.hidden.shape[1]
         tokens = self.mask_tokens[modality].to(encoded.dtype).expand(len(encoded), n_tokens, -1)
         return tokens.scatter(1, mask.kept[..., None].expand_as(encoded), encoded)
+
+
+def exact(module: nn.Module, x: Tensor) -> Tensor:
+    """The module in float32, whatever the precision: bfloat16 keeps but three digits of coordinates and colours."""
+    with torch.autocast(x.device.type, enabled=False):
+        result: Tensor = module(x.float())
+    return result
 
 
 def position_mlp(width: int) -> nn.Sequential:

@@ -1,5 +1,6 @@
 """What can be chosen about DBMRNet. Its public sources leave most of this open, so the defaults are this project's."""
 
+import math
 from dataclasses import dataclass
 
 from utils.errors import UserError
@@ -53,6 +54,17 @@ ALIGNMENTS = ("two_way", "one_way")
 CROSS_LOSSES = ("depth", "splat", "rgb")
 SCORES = ("residual", "feature", "both")
 FUSIONS = ("product", "sum", "max", "2d", "3d")
+CHOICES = {
+    "preset": tuple(PRESETS),
+    "view": VIEWS,
+    "sampler": SAMPLERS,
+    "masked_centres": MASKED_CENTRES,
+    "alignment": ALIGNMENTS,
+    "cross_loss": CROSS_LOSSES,
+}
+"""Values of those fields of ModelSettings that have a name."""
+
+WARMUP_EPOCHS = 10
 
 
 @dataclass(frozen=True)
@@ -86,7 +98,19 @@ class ModelSettings:
     cross_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        """Raises UserError where tokens cannot be cut into K equal parts, or the share of visible ones is not whole."""
+        """Raises UserError where a value is not one of those above, or the tokens cannot be cut as it takes."""
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise UserError(f"--{name} {getattr(self, name)}: expected one of {', '.join(choices)}.")
+        if not 0 <= self.cross_weight < math.inf:
+            raise UserError(f"--cross_weight {self.cross_weight:g}: expected a number of at least 0.")
+        if not math.isfinite(self.alignment_radius):
+            raise UserError(f"--alignment_radius {self.alignment_radius:g}: expected a number.")
+        if self.local_layers is not None and not 1 <= self.local_layers <= self.sizes.encoder_depth:
+            raise UserError(
+                f"--local_layers {self.local_layers}: expected 1 to {self.sizes.encoder_depth}, the encoder blocks of "
+                f"preset {self.preset}. Leave it out for all."
+            )
         visible = (1 - self.mask_ratio) * self.passes
         if abs(visible - round(visible)) > 1e-6 or not 0 < round(visible) < self.passes:
             raise UserError(
@@ -97,7 +121,7 @@ class ModelSettings:
             if count % self.passes:
                 raise UserError(
                     f"--passes {self.passes}: the {count} {name} tokens of preset {self.preset} cannot be cut into "
-                    f"{self.passes} equal parts. Take 2 or 4."
+                    f"{self.passes} equal parts. Take --passes 4 with --mask_ratio 0.75, or 2 with 0.5."
                 )
 
     @property

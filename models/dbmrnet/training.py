@@ -42,8 +42,8 @@ class DBMRNetConfig:
     warmup_epochs: int
 
 
-def learning_rate(config: DBMRNetConfig, progress: float) -> float:
-    """The learning rate at `progress` epochs, a fraction."""
+def scheduled_rate(config: DBMRNetConfig, progress: float) -> float:
+    """The learning rate when `progress` epochs, not a whole number, are over."""
     warmup = min(config.warmup_epochs, config.epochs / 10)
     if progress < warmup:
         return config.learning_rate * progress / warmup
@@ -64,29 +64,28 @@ class DBMRNetLearner:
         self.best: dict[str, Tensor] = {}
 
     def step(self, batch: list[int], generator: torch.Generator) -> dict[str, Tensor]:
-        """One optimiser step on these samples; returns the losses."""
+        """One optimiser step on these samples; returns the losses, and the norm of the gradient before clipping."""
         steps_an_epoch = math.ceil(len(self.images) / self.config.batch_size)
-        self.steps += 1
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.steps / steps_an_epoch)
-        self.detector.train()
+            group["lr"] = scheduled_rate(self.config, (self.steps + 0.5) / steps_an_epoch)
+        self.steps += 1
         losses = self._losses(self.images.select(torch.tensor(batch).to(self.images.image.device)), generator)
         self.optimizer.zero_grad(set_to_none=True)
         self._total(losses).backward()
-        torch.nn.utils.clip_grad_norm_(self.detector.network.parameters(), CLIP_NORM)
+        norm = torch.nn.utils.clip_grad_norm_(self.detector.network.parameters(), CLIP_NORM)
         self.optimizer.step()
-        return {name: loss.detach() for name, loss in losses.items()}
+        return {**{name: loss.detach() for name, loss in losses.items()}, "gradient_norm": norm}
 
     @torch.no_grad()
     def after_epoch(self) -> dict[str, float]:
         """Total loss of the validation samples, if there are any, with the same masks every time; keeps the best."""
         if self.validation is None:
             return {}
-        self.detector.eval()
-        generator, total = epoch_generator(self.config.seed, -1), 0.0
+        generator, totals = epoch_generator(self.config.seed, -1), []
         for batch in torch.arange(len(self.validation)).split(self.config.batch_size):
             losses = self._losses(self.validation.select(batch.to(self.validation.image.device)), generator)
-            total += float(self._total(losses)) * len(batch) / len(self.validation)
+            totals.append(self._total(losses) * len(batch))
+        total = float(torch.stack(totals).sum()) / len(self.validation)
         if total < self.best_loss:
             self.best_loss = total
             self.best = {name: value.clone() for name, value in self.detector.network.state_dict().items()}

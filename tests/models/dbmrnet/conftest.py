@@ -108,7 +108,8 @@ def flat_inputs() -> Callable[..., Inputs]:
             centres=torch.zeros(1, 0, 3),
             owners=none,
             centre_owners=none,
-            near=(none, none, none, none),
+            groups=none,
+            near=(none, none, none),
         )
 
     return make

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from datasets.sample import Sample
-from models.dbmrnet.inputs import Inputs, nearest_in_plane, object_window, prepare, take, to_metres, to_window
+from models.dbmrnet.inputs import Inputs, object_window, prepare, to_metres, to_window
+from models.dbmrnet.neighbours import nearest_in_plane, take
 from models.dbmrnet.scoring import to_pixels
 from models.dbmrnet.settings import SAMPLERS, VIEWS, ModelSettings
 from models.point_ops import farthest_point_sampling
@@ -84,10 +85,20 @@ def test_candidates_are_the_nearest_in_the_plane(inputs: Inputs) -> None:
     for i in range(len(inputs)):
         stages = [inputs.points[i], inputs.centres[i], inputs.centres[i, :128], inputs.centres[i, :64]]
         pairs = [(stages[1], stages[0], 64), (stages[2], stages[1], 32), (stages[3], stages[2], 32)]
-        for near, (centres, points, k) in zip(inputs.near, [*pairs, (stages[3], stages[0], 64)], strict=True):
+        for near, (centres, points, k) in zip(inputs.near, pairs, strict=True):
             distances = in_plane(centres, points)
             expected = distances.topk(k, dim=1, largest=False).values
             torch.testing.assert_close(distances.gather(1, near[i]), expected, rtol=0, atol=1e-7)
+
+
+def test_groups_are_the_nearest_in_space_of_those_near_in_the_plane(inputs: Inputs) -> None:
+    for i in range(len(inputs)):
+        centres, points = inputs.centres[i, :64], inputs.points[i]
+        distances = torch.cdist(centres.double(), points.double())
+        far = torch.ones_like(distances, dtype=torch.bool)
+        far.scatter_(1, in_plane(centres, points).topk(64, dim=1, largest=False).indices, False)
+        expected = distances.masked_fill(far, torch.inf).topk(16, dim=1, largest=False).values
+        torch.testing.assert_close(distances.gather(1, inputs.groups[i]), expected, rtol=0, atol=1e-6)
 
 
 def test_candidates_and_owners_say_nothing_of_depth(inputs: Inputs, settings: ModelSettings) -> None:
@@ -101,7 +112,6 @@ def test_candidates_and_owners_say_nothing_of_depth(inputs: Inputs, settings: Mo
     stages = [moved, *(take(moved, picks[:, :count]) for count in sizes.centres)]
     for i, k in enumerate(sizes.neighbours):
         assert torch.equal(nearest_in_plane(stages[i + 1], stages[i], 4 * k), inputs.near[i])
-    assert torch.equal(nearest_in_plane(stages[3], moved, 4 * sizes.rebuilt), inputs.near[3])
     assert torch.equal(nearest_in_plane(moved, stages[3], 1)[..., 0], inputs.owners)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from datasets.sample import Sample
 from models.dbmrnet.inputs import Inputs, prepare, take
 from models.dbmrnet.losses import chamfer, colour_loss, depth_loss, reconstruction_losses, splat_loss
-from models.dbmrnet.masking import Mask, visible_neighbours
+from models.dbmrnet.masking import Mask
 from models.dbmrnet.network import MaskedReconstruction, patchify
 from models.dbmrnet.settings import CROSS_LOSSES, ModelSettings
 
@@ -148,9 +148,7 @@ def test_losses_of_the_network_by_hand(
         points = network.rebuilt_points(found)
     hidden, hidden_patches = (mask.hidden for mask in masks)
 
-    centres = inputs.centres[:, :64]
-    chosen, _ = visible_neighbours(centres, inputs.points, inputs.near[3], None, 16)
-    true, rebuilt = take(take(inputs.points, chosen), hidden), take(points, hidden)
+    true, rebuilt = take(take(inputs.points, inputs.groups), hidden), take(points, hidden)
     assert float(losses["loss_3D"]) == pytest.approx(float(chamfer(rebuilt, true) / network.radii[3] ** 2), rel=1e-4)
 
     patches = patchify(inputs.image, 8)

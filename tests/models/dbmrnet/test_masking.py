@@ -5,12 +5,11 @@ import torch
 
 from models.dbmrnet.masking import (
     Mask,
-    all_visible,
     disjoint_masks,
     draw_mask,
     interpolate_depth,
-    visible_neighbours,
 )
+from models.dbmrnet.neighbours import visible_neighbours
 
 
 def mask_of(visible: list[int], n_tokens: int) -> Mask:
@@ -48,13 +47,6 @@ def test_each_token_is_visible_in_as_many_passes_as_parts(passes: int, visible_p
     assert mask.hidden.shape == (passes, 64 - 64 * visible_parts // passes)
     other = disjoint_masks(64, passes, visible_parts, torch.Generator().manual_seed(2))
     assert not torch.equal(other.kept, mask.kept)
-
-
-def test_all_visible() -> None:
-    mask = all_visible(2, 9, torch.device("cpu"))
-    assert mask.kept.tolist() == [list(range(9))] * 2
-    assert mask.hidden.shape == (2, 0)
-    assert bool(mask.visible.all())
 
 
 def test_visible_neighbours_equal_brute_force() -> None:
@@ -132,5 +124,5 @@ def test_interpolated_depth_is_independent_of_hidden_depths() -> None:
 
 
 def test_nothing_hidden_nothing_interpolated() -> None:
-    centres = torch.randn(2, 9, 3, generator=torch.Generator().manual_seed(0))
-    assert interpolate_depth(centres, all_visible(2, 9, torch.device("cpu"))) is centres
+    centres = torch.randn(1, 9, 3, generator=torch.Generator().manual_seed(0))
+    assert interpolate_depth(centres, mask_of(list(range(9)), 9)) is centres

@@ -36,3 +36,21 @@ def test_visible_share_that_is_not_whole(mask_ratio: float, passes: int) -> None
 def test_tokens_that_cannot_be_cut(preset: str, passes: int, count: str) -> None:
     with pytest.raises(UserError, match=rf"--passes {passes}: the {count} tokens of preset {preset} cannot be cut"):
         ModelSettings(preset=preset, mask_ratio=1 - 1 / passes, passes=passes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("preset", "tiny", "--preset tiny: expected one of full, mid, small"),
+        ("view", "object,frame", "--view object,frame: expected one of object, frame"),
+        ("cross_loss", "none", "expected one of depth, splat, rgb"),
+        ("cross_weight", -1.0, "--cross_weight -1: expected a number of at least 0"),
+        ("cross_weight", float("nan"), "--cross_weight nan"),
+        ("alignment_radius", float("nan"), "--alignment_radius nan"),
+        ("local_layers", 4, "--local_layers 4: expected 1 to 3, the encoder blocks of preset small"),
+        ("local_layers", 0, "--local_layers 0"),
+    ],
+)
+def test_values_that_mean_nothing(name: str, value: str | float, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ModelSettings(**{"preset": "small", name: value})  # type: ignore[arg-type]

@@ -92,9 +92,9 @@ def test_learning_rate_by_hand() -> None:
     half = 0.5 * (1 + math.cos(math.pi * 90 / 290))
     expected = {0: 0, 2.5: 0.25e-3, 5: 0.5e-3, 10: 1e-3, 100: 1e-3 * half, 155: 0.5e-3, 300: 0}
     for progress, rate in expected.items():
-        assert training.learning_rate(config, progress) == pytest.approx(rate, abs=1e-12)
+        assert training.scheduled_rate(config, progress) == pytest.approx(rate, abs=1e-12)
     short = replace(config, epochs=20)  # of which a tenth is warm-up
-    assert [training.learning_rate(short, p) for p in (1, 2, 11, 20)] == pytest.approx([0.5e-3, 1e-3, 0.5e-3, 0])
+    assert [training.scheduled_rate(short, p) for p in (1, 2, 11, 20)] == pytest.approx([0.5e-3, 1e-3, 0.5e-3, 0])
 
 
 def test_steps_follow_the_schedule(images: Inputs) -> None:
@@ -104,7 +104,7 @@ def test_steps_follow_the_schedule(images: Inputs) -> None:
         learner.step([0, 1], torch.Generator().manual_seed(0))
         rates.append(learner.optimizer.param_groups[0]["lr"])
     # Two steps an epoch; the warm-up is 0.4 of the four epochs.
-    assert rates == pytest.approx([training.learning_rate(CONFIG, progress) for progress in (0.5, 1.0, 1.5)])
+    assert rates == pytest.approx([training.scheduled_rate(CONFIG, progress) for progress in (0.25, 0.75, 1.25)])
     group = learner.optimizer.param_groups[0]
     assert (group["betas"], group["weight_decay"]) == ((0.9, 0.95), 0.05)
 
@@ -149,7 +149,7 @@ def test_log_of_a_run(trained: tuple[Path, Any]) -> None:
     log = read_json_lines(name_of(trained[0]).path(training.PART, ".jsonl"))
     assert [entry["epoch"] for entry in log] == [1, 2, 3, 4]
     for entry in log:
-        assert {*entry} == {"epoch", *LOSSES, "loss_validation", "seconds"}
+        assert {*entry} == {"epoch", *LOSSES, "gradient_norm", "loss_validation", "seconds"}
         assert all(math.isfinite(entry[loss]) and entry[loss] > 0 for loss in LOSSES)
     assert is_finished(name_of(trained[0]), training.PART, CONFIG)
     assert not is_finished(name_of(trained[0]), training.PART, replace(CONFIG, model=replace(MODEL, sampler="fps")))
@@ -257,6 +257,19 @@ def test_settings_of_the_model_come_back(images: Inputs, tmp_path: Path) -> None
 def test_loss_that_is_not_finite_stops_the_run(images: Inputs, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not finite"):
         run(replace(images, image=images.image * torch.nan), None, tmp_path)
+
+
+def test_gradient_that_is_not_finite_stops_the_run_before_anything_is_saved(
+    images: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> dict[str, torch.Tensor]:
+        return {name: torch.sqrt(value - value.detach()) for name, value in losses(*arguments).items()}  # 0, slope ∞
+
+    losses = training.reconstruction_losses
+    monkeypatch.setattr(training, "reconstruction_losses", broken)
+    with pytest.raises(UserError, match="gradient_norm"):
+        run(images, None, tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 @pytest.mark.parametrize("part", [training.PART, training.BEST])
