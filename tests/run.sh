@@ -3,5 +3,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash setup.sh
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" # idle threads sleep: other programs do not stall the tests
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" # idle threads soon sleep: other programs do not stall the tests
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-10000}"
 exec .venv/bin/python -m pytest "$@"

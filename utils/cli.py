@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-"""Threads that wait sleep; spinning, they slow training down up to fiftyfold as soon as another program wants a core.
-The variable is read when torch is loaded, so command lines import this module before it."""
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+"""Threads that wait spin for some microseconds, then sleep. Spinning on, they slow training down up to fiftyfold as
+soon as another program wants a core; sleeping at once, networks with many small operations by half. The variables are
+read when torch is loaded, so command lines import this module before it."""
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of mallopt, glibc's <malloc.h>
 
