@@ -2,7 +2,7 @@
 
     python benchmarks/dbmrnet_ablation.py --json dbmrnet_ablation.json
 
-Each variation of the network trains anew; those of score, fusion and checkpoint share the default's weights. Called
+Each variation of the network trains anew; those of score, fusion and checkpoint share the base's weights. Called
 again with the same file, it goes on with the rows that are missing there. Runs on the CPU.
 """
 

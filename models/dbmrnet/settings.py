@@ -1,6 +1,7 @@
 """What can be chosen about DBMRNet. Its public sources leave most of this open, so the defaults are this project's."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from utils.errors import UserError
@@ -48,14 +49,14 @@ PRESETS = {
 }
 
 VIEWS = ("object", "frame")
-SAMPLERS = ("random", "fps", "geometry")
+SAMPLERS = ("geometry", "random", "fps")
 MASKED_CENTRES = ("xyi", "xyz")
 ALIGNMENTS = ("two_way", "one_way")
 CROSS_LOSSES = ("depth", "splat", "rgb")
 SCORES = ("residual", "feature", "both")
 FUSIONS = ("product", "sum", "max", "2d", "3d")
-CHOICES = {
-    "preset": tuple(PRESETS),
+CHOICES: dict[str, Collection[str]] = {
+    "preset": PRESETS,
     "view": VIEWS,
     "sampler": SAMPLERS,
     "masked_centres": MASKED_CENTRES,
@@ -73,7 +74,7 @@ class ModelSettings:
 
     preset: a key of PRESETS.
     view: what of the image is seen: the square around the `object` (the valid points), or the whole `frame`.
-    sampler: how the N points are drawn: `random`, `fps` (farthest points) or `geometry` (more where normals change).
+    sampler: how the N points are drawn: `geometry` (more where normals change), `random` or `fps` (farthest points).
     masked_centres: `xyi` keeps (x, y) of a masked centre and interpolates its z from visible ones; `xyz` keeps all
         three, from which the network can rebuild a defect.
     mask_ratio: share of the tokens of each modality that is hidden, in (0, 1).
@@ -87,7 +88,7 @@ class ModelSettings:
 
     preset: str = "full"
     view: str = "object"
-    sampler: str = "random"
+    sampler: str = "geometry"
     masked_centres: str = "xyi"
     mask_ratio: float = 0.75
     passes: int = 4

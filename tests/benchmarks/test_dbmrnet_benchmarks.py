@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import cases, dbmrnet_ablation, dbmrnet_cases, dbmrnet_runs, one_class
-from benchmarks.dbmrnet_variations import METRICS, VARIATIONS, Plan, trainings
+from benchmarks.dbmrnet_variations import BASE, METRICS, VARIATIONS, Plan, trainings
 from benchmarks.kinds import KINDS
 from benchmarks.measure import Case, Setting, measure
 from models.dbmrnet.detector import DBMRNetDetector
@@ -82,11 +82,11 @@ def test_one_class_is_extrapolated_in_minutes() -> None:
 
 
 def test_each_variation_changes_one_choice() -> None:
-    assert VARIATIONS["default"] == type(VARIATIONS["default"])()
+    assert VARIATIONS["base"] == type(VARIATIONS["base"])()
     described = {name: str(variation) for name, variation in VARIATIONS.items()}
     assert len(set(described.values())) == len(VARIATIONS) == 19
     for name, variation in VARIATIONS.items():
-        ModelSettings("small", **variation.model)  # refuses what does not go together
+        ModelSettings("small", **{**BASE, **variation.model})  # refuses what does not go together
         for word in name.split(",") if variation.model else ():
             key, value = word.split("=")
             assert str(variation.model[key]).removesuffix(".0") == value
@@ -95,17 +95,17 @@ def test_each_variation_changes_one_choice() -> None:
 def test_variations_of_the_same_network_share_a_training() -> None:
     jobs = trainings(Plan(), VARIATIONS, [0, 1], set())
     assert len(jobs) == 11 * 3 * 2
-    default = [job for job in jobs if job.model == ModelSettings("small")]
-    assert [(job.class_name, job.seed) for job in default] == [
+    base = [job for job in jobs if job.model == ModelSettings("small", **BASE)]
+    assert [(job.class_name, job.seed) for job in base] == [
         (c, s) for c in ("biscuit", "cap", "gear") for s in (0, 1)
     ]
-    assert {job.names for job in default} == {tuple(name for name, v in VARIATIONS.items() if not v.model)}
+    assert {job.names for job in base} == {tuple(name for name, v in VARIATIONS.items() if not v.model)}
 
 
 def test_finished_rows_are_left_out() -> None:
-    done = {("default", "cap", 0), ("fusion=max", "cap", 0), ("default", "gear", 1)}
-    jobs = trainings(Plan(classes=("cap", "gear")), ["default", "fusion=max"], [0], done)
-    assert [(job.class_name, job.seed, job.names) for job in jobs] == [("gear", 0, ("default", "fusion=max"))]
+    done = {("base", "cap", 0), ("fusion=max", "cap", 0), ("base", "gear", 1)}
+    jobs = trainings(Plan(classes=("cap", "gear")), ["base", "fusion=max"], [0], done)
+    assert [(job.class_name, job.seed, job.names) for job in jobs] == [("gear", 0, ("base", "fusion=max"))]
 
 
 @pytest.mark.slow
@@ -120,7 +120,7 @@ def test_distance_to_points(root: Path) -> None:
     assert not distance[~inputs.valid].any()
     to_points, default = (
         dbmrnet_runs.discrepancies(detector, VARIATIONS[name], inputs, rebuilt).residuals
-        for name in ("residual=points", "default")
+        for name in ("residual=points", "base")
     )
     assert to_points is not None
     assert default is not None
@@ -144,14 +144,14 @@ def test_ablation_goes_on_where_it_stopped(
     monkeypatch.setattr(dbmrnet_runs, "train_and_evaluate", train_and_evaluate)
     monkeypatch.setattr(dbmrnet_ablation, "make_scenes", lambda folder, *options: root)
     path = tmp_path / "ablation.json"
-    names = ["default", "cross_weight=0", "fusion=3d", "checkpoint=best"]
+    names = ["base", "cross_weight=0", "fusion=3d", "checkpoint=best"]
     with pytest.raises(KeyboardInterrupt):
         dbmrnet_ablation.main(["--json", str(path), "--only", *names], PLAN)
     first = json.loads(path.read_text())["rows"]
-    assert [row["variation"] for row in first] == ["default", "fusion=3d", "checkpoint=best"]
+    assert [row["variation"] for row in first] == ["base", "fusion=3d", "checkpoint=best"]
     path.with_suffix(".go").touch()
     assert dbmrnet_ablation.main(["--json", str(path), "--only", *names], PLAN) == 0
-    assert trained == [("default", "fusion=3d", "checkpoint=best"), ("cross_weight=0",)]
+    assert trained == [("base", "fusion=3d", "checkpoint=best"), ("cross_weight=0",)]
     report = json.loads(path.read_text())
     assert report["rows"][:3] == first
     default, fused_3d = first[:2]
@@ -169,11 +169,11 @@ def test_ablation_goes_on_where_it_stopped(
 def test_table_holds_means_over_classes_and_seeds() -> None:
     columns = dict.fromkeys(METRICS, 0.5)
     rows = [
-        {"variation": "default", "class": "cap", "seed": 0, **columns, "i_auroc": 0.8},
-        {"variation": "default", "class": "gear", "seed": 0, **columns, "i_auroc": 0.9},
+        {"variation": "base", "class": "cap", "seed": 0, **columns, "i_auroc": 0.8},
+        {"variation": "base", "class": "gear", "seed": 0, **columns, "i_auroc": 0.9},
         {"variation": "fusion=max", "class": "cap", "seed": 0, **columns, "i_auroc": 0.1},
     ]
-    lines = dbmrnet_ablation.table(rows, ["default", "fusion=max"]).splitlines()
+    lines = dbmrnet_ablation.table(rows, ["base", "fusion=max"]).splitlines()
     assert lines[1] == "|---|---:|---:|---:|---:|---:|"
     assert lines[2:] == [
         "| default | 0.850 | 0.500 | 0.500 | 0.500 | 0.500 |",
