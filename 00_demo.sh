@@ -8,7 +8,7 @@ source settings.sh
 
 OUT="$RESULTS/demo"
 DEMO_EPOCHS="${DEMO_EPOCHS:-12}"                  # of CFM, on 30 images a class
-DEMO_DBMRNET_EPOCHS="${DEMO_DBMRNET_EPOCHS:-40}" # of DBMRNet, which has no pretrained or fixed features: on 100
+DEMO_DBMRNET_EPOCHS="${DEMO_DBMRNET_EPOCHS:-30}" # of DBMRNet, which has no pretrained or fixed features: on 100
 rm -rf "$OUT"
 
 "$VENV_PYTHON" processing/make_scenes.py "$OUT/scenes" --train 100 --validation 4 --test 6 --seed 0

@@ -112,7 +112,7 @@ def _prepare(sample: GridSample, settings: ModelSettings, seed: int) -> dict[str
     if not len(points):
         pixels, points = pixels.new_zeros(1, 2), points.new_zeros(1, 3)
     step = max(1, len(points) // CAMERA_POINTS)
-    camera, axes = fit_camera(points[::step], pixels[::step].double())
+    camera, axes = fit_camera(points[::step], pixels[::step].double(), sample.valid.shape[0])
     turned = points @ axes.T
     middle = turned.mean(dim=0)
     scale = (turned - middle).norm(dim=1).max().clamp(min=1e-9)

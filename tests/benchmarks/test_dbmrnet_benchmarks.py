@@ -176,7 +176,7 @@ def test_table_holds_means_over_classes_and_seeds() -> None:
     lines = dbmrnet_ablation.table(rows, ["base", "fusion=max"]).splitlines()
     assert lines[1] == "|---|---:|---:|---:|---:|---:|"
     assert lines[2:] == [
-        "| default | 0.850 | 0.500 | 0.500 | 0.500 | 0.500 |",
+        "| base | 0.850 | 0.500 | 0.500 | 0.500 | 0.500 |",
         "| fusion=max | 0.100 | 0.500 | 0.500 | 0.500 | 0.500 |",
     ]
 
