@@ -96,9 +96,7 @@ def test_variations_of_the_same_network_share_a_training() -> None:
     jobs = trainings(Plan(), VARIATIONS, [0, 1], set())
     assert len(jobs) == 11 * 3 * 2
     base = [job for job in jobs if job.model == ModelSettings("small", **BASE)]
-    assert [(job.class_name, job.seed) for job in base] == [
-        (c, s) for c in ("biscuit", "cap", "gear") for s in (0, 1)
-    ]
+    assert [(job.class_name, job.seed) for job in base] == [(c, s) for c in ("biscuit", "cap", "gear") for s in (0, 1)]
     assert {job.names for job in base} == {tuple(name for name, v in VARIATIONS.items() if not v.model)}
 
 
