@@ -3,10 +3,17 @@
 import argparse
 import time
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from models.dbmrnet.settings import CHOICES, WARMUP_EPOCHS, ModelSettings
 from utils import cli
 from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datasets.records import Record
+    from models.dbmrnet.training import DBMRNetConfig
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -56,6 +63,28 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", type=kind, default=default, help=f"{meaning} (default: %(default)s)")
 
 
+def configuration(args: argparse.Namespace, records: "Mapping[str, list[Record]]") -> "DBMRNetConfig":
+    """What decides the weights: the options, and a hash of the files of each split."""
+    from models.dbmrnet.training import DBMRNetConfig
+    from utils.files import sha256_file, sha256_text
+
+    model = ModelSettings(**{field.name: getattr(args, field.name) for field in fields(ModelSettings)})
+    hashes = {
+        split: sha256_text(" ".join(sha256_file(file) for record in found for file in (record.rgb, record.xyz)))
+        for split, found in records.items()
+    }
+    return DBMRNetConfig(
+        model=model,
+        data={"sha256": hashes, "shots": args.shots},
+        precision=args.precision or "fp32",
+        epochs=args.epochs_no,
+        batch_size=args.batch_size,
+        seed=args.seed,
+        learning_rate=args.learning_rate or model.sizes.learning_rate,
+        warmup_epochs=args.warmup_epochs,
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse, prepare, train, save."""
     args = parse(argv)
@@ -67,7 +96,6 @@ def main(argv: list[str] | None = None) -> int:
     from models.dbmrnet.inputs import Inputs, prepare
     from models.token_store import batches
     from utils.checkpoint import CheckpointName
-    from utils.files import sha256_file, sha256_text
     from utils.run_record import data_manifest, provenance, read_json_lines, wandb_logger
     from utils.training import is_finished
     from utils.visualization import save_loss_plot
@@ -79,19 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     records = {"train": scan(args.dataset_path, args.class_name, "train", skipped)[: args.shots]}
     if (args.dataset_path / args.class_name / "validation").is_dir():
         records["validation"] = scan(args.dataset_path, args.class_name, "validation", skipped)
-    files = {split: [(r.rgb, r.xyz) for r in found] for split, found in records.items()}
-    hashes = {split: sha256_text(" ".join(sha256_file(f) for pair in files[split] for f in pair)) for split in files}
-    settings = ModelSettings(**{field.name: getattr(args, field.name) for field in fields(ModelSettings)})
-    config = training.DBMRNetConfig(
-        model=settings,
-        data={"sha256": hashes, "shots": args.shots},
-        precision=args.precision or "fp32",
-        epochs=args.epochs_no,
-        batch_size=args.batch_size,
-        seed=args.seed,
-        learning_rate=args.learning_rate or settings.sizes.learning_rate,
-        warmup_epochs=args.warmup_epochs,
-    )
+    config = configuration(args, records)
     if args.resume and is_finished(name, training.PART, config):
         print(f"{args.class_name}: this run is finished, see {name.path(training.PART, '.json')}")
         cli.report_skipped(skipped)
@@ -101,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
         """Prepared samples of a split."""
         bar = tqdm(iter_samples(records[split], skipped), f"preparing {split}", len(records[split]), unit="image")
         prepared = [
-            prepare([sample for _, sample in batch], settings, args.seed, device)
+            prepare([sample for _, sample in batch], config.model, args.seed, device)
             for batch in batches(bar, args.batch_size)
         ]
         if not prepared:
