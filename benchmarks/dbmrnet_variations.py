@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.dbmrnet.settings import FUSIONS, SCORES, ModelSettings
+from models.dbmrnet.settings import SCORES, ModelSettings
 
 METRICS = {
     "i_auroc": "I-AUROC",
@@ -26,14 +26,14 @@ class Variation:
 
     model: Mapping[str, Any] = field(default_factory=dict)
     score: str = SCORES[0]
-    fusion: str = FUSIONS[0]
+    fusion: str = "product"
     checkpoint: str = "last"
     to_points: bool = False
 
 
 BASE: Mapping[str, Any] = {"sampler": "random"}
-"""Fields of ModelSettings that all rows share unless they name them. The sampler that did best among these rows became
-the default afterwards."""
+"""Fields of ModelSettings that all rows share unless they name them. The sampler and the fusion that did best among
+these rows became the defaults afterwards."""
 
 VARIATIONS = {
     "base": Variation(),

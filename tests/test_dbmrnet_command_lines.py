@@ -88,7 +88,7 @@ def test_inference_reports_the_fused_map_and_each_branch(scenes: Path, trained: 
         "method": "DBMRNet",
         "preset": "small",
         "score": "residual",
-        "fusion": "product",
+        "fusion": "max",
         "checkpoint": "last",
     }
     assert len(list((tmp_path / "pictures/cap").glob("*.png"))) == 2 + 7
@@ -106,12 +106,12 @@ def test_inference_reports_the_fused_map_and_each_branch(scenes: Path, trained: 
 
 def test_score_fusion_and_checkpoint_change_the_result(scenes: Path, trained: Path, tmp_path: Path) -> None:
     found = {}
-    for options in ((), ("--score", "both"), ("--fusion", "max"), ("--checkpoint", "best")):
+    for options in ((), ("--score", "both"), ("--fusion", "product"), ("--checkpoint", "best")):
         assert infer(scenes, trained, tmp_path / "_".join(options), *options) == 0
         result = json.loads((tmp_path / "_".join(options) / "q/cap_2ep_3bs.json").read_text())
         found[options] = [sample["raw_max"] for sample in result["samples"]]
     assert found[()] != found["--score", "both"]
-    assert found[()] != found["--fusion", "max"]
+    assert found[()] != found["--fusion", "product"]
 
 
 def test_resume_leaves_a_finished_run_and_sees_changed_validation_files(scenes: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ MASKED_CENTRES = ("xyi", "xyz")
 ALIGNMENTS = ("two_way", "one_way")
 CROSS_LOSSES = ("depth", "splat", "rgb")
 SCORES = ("residual", "feature", "both")
-FUSIONS = ("product", "sum", "max", "2d", "3d")
+FUSIONS = ("max", "product", "sum", "2d", "3d")
 CHOICES: dict[str, Collection[str]] = {
     "preset": PRESETS,
     "view": VIEWS,

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 CLASSES = ("biscuit", "cap", "gear")
 TRAIN, VALIDATION, GOOD, DEFECTIVE = range(0, 150), range(150, 158), range(200, 210), range(210, 215)
-EPOCHS, BATCH_SIZE = 40, 8
+EPOCHS, BATCH_SIZE = 45, 8
 
 Train = Callable[[str, str], DBMRNetDetector]
 Metrics = Callable[[str], dict[str, dict[str, Any]]]
@@ -65,7 +65,7 @@ def metrics(train: Train) -> Metrics:
             samples = [scene(class_name, defect, i) for i in (DEFECTIVE if defect else GOOD)]
             inputs = detector.prepare(samples)
             found = detector.discrepancies(inputs, detector.reconstruct(inputs), "residual")
-            fused, image, geometry = (detector.maps(found, fusion) for fusion in ("product", "2d", "3d"))
+            fused, image, geometry = (detector.maps(found, fusion) for fusion in ("max", "2d", "3d"))
             for i, sample in enumerate(samples):
                 pictures = tensor_to_image(sample.rgb), sample.xyz[2].numpy(), sample.gt.numpy()
                 branches = {"2D only": image[i], "3D only": geometry[i]}
