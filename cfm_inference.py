@@ -94,8 +94,6 @@ def main(argv: list[str] | None = None) -> int:
     from models.token_store import batches, extract_batch
     from utils.checkpoint import CheckpointName
     from utils.class_run import ClassRun
-    from utils.evaluation import evaluate, write_results
-    from utils.run_record import machine, versions
 
     device = cli.pick_device(args.device)
     name = CheckpointName(args.checkpoint_folder, args.class_name, args.epochs_no, args.batch_size)
@@ -121,10 +119,7 @@ def main(argv: list[str] | None = None) -> int:
             progress.update(len(batch))
 
     config = result_config(detector, args.aggregation, extractor.fingerprint(), settings)
-    key = (args.class_name, args.epochs_no, args.batch_size)
-    timing = {**run.timing(), "device": device.type, "machine": machine()}
-    metrics = evaluate(run.predictions)
-    path = write_results(args.quantitative_folder, *key, metrics, run.predictions, config, versions(), timing)
+    path = run.write_results(args.quantitative_folder, args.epochs_no, args.batch_size, config, device.type)
     print(path.with_suffix(".md").read_text(encoding="utf-8"), end="")
     if run.with_pictures:
         run.write_pictures(args.qualitative_folder, show=args.visualize_plot)

@@ -91,8 +91,6 @@ def main(argv: list[str] | None = None) -> int:
     from models.token_store import batches
     from utils.checkpoint import CheckpointName
     from utils.class_run import ClassRun
-    from utils.evaluation import evaluate, write_results
-    from utils.run_record import machine, versions
 
     device = cli.pick_device(args.device)
     name = CheckpointName(args.checkpoint_folder, args.class_name, args.epochs_no, args.batch_size)
@@ -124,11 +122,7 @@ def main(argv: list[str] | None = None) -> int:
             progress.update(len(batch))
 
     config = result_config(args, detector, settings)
-    timing = {**run.timing(), "device": device.type, "machine": machine()}
-    metrics, parts = evaluate(run.predictions), {part: evaluate(alone) for part, alone in run.branches.items()}
-    key = (args.class_name, args.epochs_no, args.batch_size)
-    where = args.quantitative_folder
-    path = write_results(where, *key, metrics, run.predictions, config, versions(), timing, parts)
+    path = run.write_results(args.quantitative_folder, args.epochs_no, args.batch_size, config, device.type)
     print(path.with_suffix(".md").read_text(encoding="utf-8"), end="")
     if run.with_pictures:
         run.write_pictures(args.qualitative_folder, show=args.visualize_plot)

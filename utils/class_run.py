@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
 from utils import visualization
-from utils.evaluation import Prediction
+from utils.evaluation import Prediction, evaluate, write_results
 from utils.files import atomic_path
+from utils.run_record import machine, versions
 from utils.visualization import QualitativeInput
 
 
@@ -107,6 +108,22 @@ class ClassRun:
             "seconds_per_image_median": float(np.median([p.seconds for p in self.predictions])),
             "timed": "from the sample in memory (decoded, resized) to its maps; batches are divided evenly",
         }
+
+    def write_results(self, folder: Path, epochs: int, batch_size: int, config: Mapping[str, Any], device: str) -> Path:
+        """Evaluate the predictions, and those of each branch, and write the result files.
+
+        Args:
+            folder: where they go. epochs, batch_size: of the run, for their names. config: how they were made.
+            device: `cpu` or `cuda`, for the timing.
+
+        Returns:
+            The path of the JSON file; the Markdown lies beside it.
+        """
+        metrics = evaluate(self.predictions)
+        branches = {name: evaluate(predictions) for name, predictions in self.branches.items()}
+        timing = {**self.timing(), "device": device, "machine": machine()}
+        key = (self.class_name, epochs, batch_size)
+        return write_results(folder, *key, metrics, self.predictions, config, versions(), timing, branches)
 
     def write_pictures(self, folder: Path, show: bool) -> None:
         """Write a figure an image, `FOLDER/CLASS/DEFECT_STEM.png`, and a contact sheet; show them on request."""
