@@ -12,7 +12,7 @@ from datasets.records import Record, scan
 from datasets.sample import Sample, iter_samples, tensor_to_image
 from models.dbmrnet.detector import DBMRNetDetector, Rebuilt
 from models.dbmrnet.inputs import Inputs, prepare
-from models.dbmrnet.scoring import Discrepancies, image_residual
+from models.dbmrnet.scoring import Discrepancies, image_residual, measured
 from models.dbmrnet.settings import WARMUP_EPOCHS
 from models.dbmrnet.training import PARTS, DBMRNetConfig, train
 from models.point_ops import nearest_neighbours
@@ -94,7 +94,6 @@ def discrepancies(detector: DBMRNetDetector, variation: Variation, inputs: Input
 def distance_to_points(inputs: Inputs, rebuilt: Tensor) -> Tensor:
     """Distance of each valid point to the nearest rebuilt one, (B, P, 3); (B, H, H), 0 where invalid."""
     maps = torch.zeros_like(inputs.valid, dtype=torch.float32)
-    for i, valid in enumerate(inputs.valid):
-        points = inputs.cloud[i].permute(1, 2, 0)[valid]  # (M, 3)
+    for i, valid, points in measured(inputs):
         maps[i][valid] = nearest_neighbours(points, rebuilt[i], 1)[0][:, 0].sqrt().float()
     return maps

@@ -157,6 +157,12 @@ def to_metres(inputs: Inputs, points: Tensor) -> Tensor:
     return (points * inputs.scale[:, None, None] + inputs.middle[:, None]) @ inputs.axes
 
 
+def grid_pixels(size: int, device: torch.device) -> Tensor:
+    """All pixels of a square grid, row-major: (1, size², 2) as u, v."""
+    side = torch.arange(size, device=device, dtype=torch.float32)
+    return torch.stack(torch.meshgrid(side, side, indexing="xy"), dim=-1).view(1, -1, 2)
+
+
 def to_window(inputs: Inputs, pixels: Tensor, size: int) -> Tensor:
     """Pixels (B, P, 2) of the H grid → pixels of the image's square divided into `size` a side."""
     return (pixels + 0.5 - inputs.window[:, None, :2]) * (size / inputs.window[:, None, 2:]) - 0.5

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models.dbmrnet.camera import project
 from models.dbmrnet.embedding import ImageEmbedding, PointEmbedding
-from models.dbmrnet.inputs import Inputs, to_window
+from models.dbmrnet.inputs import Inputs, grid_pixels, to_window
 from models.dbmrnet.masking import Mask, interpolate_depth
 from models.dbmrnet.neighbours import take, visible_neighbours
 from models.dbmrnet.settings import ModelSettings
@@ -96,7 +96,7 @@ class MaskedReconstruction(nn.Module):
         points = self.point_embedding(inputs, point_mask and point_mask.visible, self.radii)
         image, features = self.image_embedding(inputs.image, image_mask and image_mask.visible)
         positions = self.image_positions.expand(len(inputs), -1, -1)
-        grid = self.image_grid.expand(len(inputs), -1, -1)
+        grid = grid_pixels(self.settings.sizes.image_grid, centres.device).expand(len(inputs), -1, -1)
         if point_mask is not None:
             points, centres = take(points, point_mask.kept), take(centres, point_mask.kept)
         if image_mask is not None:
@@ -150,13 +150,6 @@ class MaskedReconstruction(nn.Module):
     def rebuilt_points(self, found: Reconstruction) -> Tensor:
         """Rebuilt points in the normalised cloud, (B, T3, R, 3)."""
         return found.origins[:, :, None] + found.offsets * self.radii[3]
-
-    @property
-    def image_grid(self) -> Tensor:
-        """(1, T2, 2) column and row of each image token."""
-        side = torch.arange(self.settings.sizes.image_grid, device=self.radii.device)
-        rows, columns = torch.meshgrid(side, side, indexing="ij")
-        return torch.stack([columns, rows], dim=-1).view(1, -1, 2).float()
 
     def to_grid(self, inputs: Inputs, points: Tensor) -> Tensor:
         """Where points (B, V, 3) project to, in image tokens, (B, V, 2): whole at the tokens' centres."""

@@ -1,5 +1,6 @@
 """From a sample and its reconstruction to four maps: feature and residual discrepancy of each modality."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,7 @@ from torch.nn import functional
 
 from models.anomaly_map import AnomalyMap
 from models.dbmrnet.camera import sample_grid
-from models.dbmrnet.inputs import Inputs, to_metres, to_window
+from models.dbmrnet.inputs import Inputs, grid_pixels, to_metres, to_window
 from models.dbmrnet.network import Reconstruction
 from models.lifting import geometry_operator
 from models.point_ops import nearest_neighbours
@@ -81,12 +82,6 @@ def to_frame(inputs: Inputs, values: Tensor) -> Tensor:
     return found.transpose(1, 2).unflatten(2, (size, size))
 
 
-def grid_pixels(size: int, device: torch.device) -> Tensor:
-    """All pixels of a square grid, row-major: (1, size², 2) as u, v."""
-    side = torch.arange(size, device=device, dtype=torch.float32)
-    return torch.stack(torch.meshgrid(side, side, indexing="xy"), dim=-1).view(1, -1, 2)
-
-
 def rebuilt_frame(inputs: Inputs, rebuilt: Tensor, rgb: Tensor) -> Tensor:
     """The samples' images (B, 3, H, H) with the rebuilt square (B, 3, S, S) in its place."""
     size = rgb.shape[-1]
@@ -95,18 +90,24 @@ def rebuilt_frame(inputs: Inputs, rebuilt: Tensor, rgb: Tensor) -> Tensor:
     return torch.where(inside, to_frame(inputs, rebuilt), rgb)
 
 
+def measured(inputs: Inputs) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Number, mask (H, H) and points (M, 3) of each sample that has a valid point."""
+    for i, valid in enumerate(inputs.valid):
+        points = inputs.cloud[i].permute(1, 2, 0)[valid]
+        if len(points):
+            yield i, valid, points
+
+
 def point_feature_distance(inputs: Inputs, true: Reconstruction, rebuilt: Reconstruction) -> Tensor:
     """A_3D^f: distance of Y_3 at the centres; each point gets the inverse-distance mean of its three nearest, then a
     3×3 mean over pixels; (B, H, H)."""
     distance = (true.point_tokens - rebuilt.point_tokens).norm(dim=-1)  # (B, T3)
     centres = inputs.centres[:, : distance.shape[1]]
     maps = torch.zeros_like(inputs.valid, dtype=torch.float32)
-    for i, valid in enumerate(inputs.valid):
-        points = inputs.cloud[i].permute(1, 2, 0)[valid]  # (M, 3)
-        if len(points):
-            squared, nearest = nearest_neighbours(points, centres[i], 3)
-            pixels, operator = geometry_operator(valid, nearest, squared, len(centres[i]))
-            maps[i].view(-1)[pixels] = operator.multiply(distance[i, :, None])[:, 0]
+    for i, valid, points in measured(inputs):
+        squared, nearest = nearest_neighbours(points, centres[i], 3)
+        pixels, operator = geometry_operator(valid, nearest, squared, len(centres[i]))
+        maps[i].view(-1)[pixels] = operator.multiply(distance[i, :, None])[:, 0]
     return maps * inputs.valid
 
 
@@ -117,12 +118,10 @@ def point_residual(inputs: Inputs, rebuilt: Tensor) -> Tensor:
     would measure how densely they lie.
     """
     maps = torch.zeros_like(inputs.valid, dtype=torch.float32)
-    for i, valid in enumerate(inputs.valid):
-        points = inputs.cloud[i].permute(1, 2, 0)[valid]
-        if len(points):
-            nearest = nearest_neighbours(points, rebuilt[i], 1)[1][:, 0]
-            normals = surface_normals(rebuilt[i])
-            maps[i][valid] = ((points - rebuilt[i][nearest]) * normals[nearest]).sum(dim=1).abs()
+    for i, valid, points in measured(inputs):
+        nearest = nearest_neighbours(points, rebuilt[i], 1)[1][:, 0]
+        normals = surface_normals(rebuilt[i])
+        maps[i][valid] = ((points - rebuilt[i][nearest]) * normals[nearest]).sum(dim=1).abs()
     return maps
 
 
@@ -141,10 +140,8 @@ def rebuilt_depth(inputs: Inputs, rebuilt: Tensor) -> Tensor:
     depths = to_metres(inputs, rebuilt)[..., 2]  # (B, P)
     maps = torch.zeros_like(inputs.valid, dtype=torch.float32)
     plane = rebuilt.new_tensor([1.0, 1.0, 0.0])
-    for i, valid in enumerate(inputs.valid):
-        points = inputs.cloud[i].permute(1, 2, 0)[valid]
-        if len(points):
-            squared, nearest = nearest_neighbours(points * plane, rebuilt[i] * plane, 3)
-            weights = 1 / (squared.float() + 1e-6)
-            maps[i][valid] = (depths[i][nearest] * weights).sum(dim=1) / weights.sum(dim=1)
+    for i, valid, points in measured(inputs):
+        squared, nearest = nearest_neighbours(points * plane, rebuilt[i] * plane, 3)
+        weights = 1 / (squared.float() + 1e-6)
+        maps[i][valid] = (depths[i][nearest] * weights).sum(dim=1) / weights.sum(dim=1)
     return maps

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.dbmrnet.inputs import Inputs, take
+from models.dbmrnet.inputs import Inputs, grid_pixels, take
 from models.dbmrnet.losses import reconstruction_losses
 from models.dbmrnet.masking import Mask, interpolate_depth
 from models.dbmrnet.neighbours import visible_neighbours
@@ -162,7 +162,7 @@ def test_patchify_by_hand_and_back() -> None:
 
 
 def test_tokens_lie_where_their_pixels_are(network: MaskedReconstruction, inputs: Inputs) -> None:
-    assert network.image_grid[0, :10].tolist() == [[i, 0] for i in range(8)] + [[0, 1], [1, 1]]
+    assert grid_pixels(8, torch.device("cpu"))[0, :10].tolist() == [[i, 0] for i in range(8)] + [[0, 1], [1, 1]]
     left, top, side = inputs.window[0].tolist()
     v, u = (int(n) for n in inputs.valid[0].nonzero()[700])
     place = network.to_grid(inputs.select(torch.tensor([0])), inputs.cloud[0, :, v, u][None, None])[0, 0]
