@@ -2,7 +2,6 @@
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tifffile
@@ -10,11 +9,17 @@ from PIL import Image
 
 from datasets.frames import BORDER, border_share, unpad
 from utils.errors import UserError
+from utils.files import read_with
+
+MAX_PIXELS = 50_000_000  # of an image or cloud: more than a frame has; a file that declares more would fill the memory
+FORMATS = ("PNG", "JPEG", "TIFF")  # of images, whatever their suffix; others may start programs to be decoded
+
+_RESTORE = "Restore the file from its source or remove the sample."
 
 
 def open_image(path: Path) -> Image.Image:
     """PIL image, fully read. Raises UserError if it cannot be."""
-    return _read(path, _load_image)
+    return read_with(path, _load_image, _RESTORE)
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -27,7 +32,7 @@ def read_rgb(path: Path) -> np.ndarray:
 
 def read_xyz(path: Path) -> np.ndarray:
     """(h, w, 3) float32 of an organised cloud in metres. UserError: unreadable, wrong shape or dtype, NaN, infinity."""
-    xyz = _read(path, tifffile.imread)
+    xyz = read_array(path)
     if xyz.ndim != 3 or xyz.shape[2] != 3:
         raise UserError(
             f"{path}: expected an organised cloud of shape (height, width, 3), found {xyz.shape}. "
@@ -41,6 +46,14 @@ def read_xyz(path: Path) -> np.ndarray:
         bad = np.count_nonzero(~np.isfinite(xyz).all(axis=2))
         raise UserError(f"{path}: {bad} points are NaN or infinite. Write invalid points as (0, 0, 0).")
     return xyz
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array of a TIFF or NPY file, of any shape and kind of number. Raises UserError if it cannot be read."""
+    array = read_with(path, _load_npy if path.suffix.lower() == ".npy" else _load_tiff, _RESTORE)
+    if array.dtype.kind not in "uif" or array.size == 0:
+        raise UserError(f"{path}: expected real numbers, found shape {array.shape} and {array.dtype}. {_RESTORE}")
+    return array
 
 
 def read_gt(path: Path) -> np.ndarray:
@@ -78,18 +91,29 @@ def refuse_raw(xyz: np.ndarray, path: Path, dataset_path: Path, rgb_size: tuple[
         )
 
 
-def _read(path: Path, reader: Any) -> Any:
-    """`reader(path)`; whatever it raises becomes a UserError, since broken files fail in many ways in the libraries."""
-    try:
-        return reader(path)
-    except Exception as error:
-        raise UserError(
-            f"{path}: cannot be read ({type(error).__name__}: {error}). Restore the file from its source or remove "
-            "the sample."
-        ) from error
-
-
 def _load_image(path: Path) -> Image.Image:
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
+        _check_size(image.width * image.height)
         image.load()
         return image
+
+
+def _load_tiff(path: Path) -> np.ndarray:
+    """The first series of a TIFF: programs write a cloud as one page or as a page a row."""
+    with tifffile.TiffFile(path, is_ome=False, is_mmstack=False) as file:  # these two name other files to read
+        series = file.series[0]
+        _check_size(series.size // 3)
+        return series.asarray()
+
+
+def _load_npy(path: Path) -> np.ndarray:
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # refuses a file that is shorter than it declares
+    if not isinstance(mapped, np.ndarray):
+        raise ValueError("an archive, expected one array")
+    _check_size(mapped.size // 3)
+    return np.array(mapped)
+
+
+def _check_size(pixels: int) -> None:
+    if pixels > MAX_PIXELS:
+        raise ValueError(f"declares {pixels} pixels, expected at most {MAX_PIXELS}")

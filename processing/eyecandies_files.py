@@ -1,10 +1,9 @@
 """One raw Eyecandies sample on disk → RGB, cloud and mask in the layout of MVTec 3D-AD."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import yaml
@@ -15,6 +14,7 @@ from processing.clean_files import Outcome, copy_file
 from processing.eyecandies_depth import decode_depth, foreground, to_cloud, world_points
 from processing.manifest import VERSION, Preprocessing, stamped_share, write_cloud
 from utils.errors import UserError
+from utils.files import read_text, read_with
 
 SPLITS = {"train": "train", "val": "validation", "test_public": "test"}
 """Folder of the raw release -> folder of the converted dataset. test_private has no labels and is left out."""
@@ -25,8 +25,6 @@ RGB = "image_4.png"
 _KEYS = (RGB, "depth.png", "info_depth.yaml", "pose.txt")
 _TEST_KEYS = (*_KEYS, "mask.png", "metadata.yaml")
 _RESTORE = "Restore the file from the release, or remove the sample's files."
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def find_jobs(root: Path, target: Path, problems: list[str]) -> list[Job]:
 def convert(job: Job) -> Outcome:
     """Convert one sample. The cloud is written last: its stamp says that all files of the sample are finished."""
     try:
-        depth, pose = _read_depth(job), _read(job.source("pose.txt"), np.loadtxt)
+        depth, pose = _read_depth(job), read_with(job.source("pose.txt"), _matrix, _RESTORE)
         if pose.shape != (4, 4) or not np.isfinite(pose).all() or np.linalg.matrix_rank(pose) < 4:
             raise UserError(f"{job.source('pose.txt')}: expected an invertible 4×4 matrix, found {pose}. {_RESTORE}")
         sizes = {key: open_image(job.source(key)).size for key in job.images()}
@@ -152,7 +150,8 @@ def _defect(data: Path, index: str, keys: set[str], labelled: bool) -> str:
         raise UserError(f"{data}: sample {index} is incomplete, expected {', '.join(missing)} too. {_RESTORE}")
     if not labelled:
         return "good"
-    return "bad" if _read(data / f"{index}_metadata.yaml", lambda path: int(_yaml(path)["anomalous"])) else "good"
+    labels = data / f"{index}_metadata.yaml"
+    return "bad" if read_with(labels, lambda path: int(_yaml(path)["anomalous"]), _RESTORE) else "good"
 
 
 def _read_depth(job: Job) -> np.ndarray:
@@ -163,7 +162,7 @@ def _read_depth(job: Job) -> np.ndarray:
             f"{job.source('depth.png')}: expected a 16-bit depth image of 512×512, found shape {stored.shape} and "
             f"{stored.dtype}. {_RESTORE}"
         )
-    low, high = _read(job.source("info_depth.yaml"), _depth_range)
+    low, high = read_with(job.source("info_depth.yaml"), _depth_range, _RESTORE)
     depth = decode_depth(stored, low, high)
     if not (np.isfinite(depth).all() and depth.min() > 0):
         raise UserError(
@@ -178,13 +177,9 @@ def _depth_range(path: Path) -> tuple[float, float]:
     return float(limits["min"]), float(limits["max"])
 
 
+def _matrix(path: Path) -> np.ndarray:
+    return np.loadtxt(read_text(path).splitlines())
+
+
 def _yaml(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
-
-
-def _read(path: Path, reader: Callable[[Path], Value]) -> Value:
-    """`reader(path)`; whatever it raises becomes a UserError that names the file."""
-    try:
-        return reader(path)
-    except Exception as error:
-        raise UserError(f"{path}: cannot be read ({type(error).__name__}: {error}). {_RESTORE}") from error
+    return yaml.safe_load(read_text(path))

@@ -1,12 +1,18 @@
-"""Files that are either the old version or the new one, never half of one."""
+"""Files that are written whole or not at all, and read without trust in what they hold."""
 
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from utils.errors import UserError
+
+MAX_TEXT = 16 << 20  # bytes of a settings file; the largest that are written here, manifests, take under 1 MiB
+
+Value = TypeVar("Value")
 
 
 @contextmanager
@@ -38,6 +44,39 @@ def write_json(path: Path, value: Any) -> None:
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_with(path: Path, reader: Callable[[Path], Value], advice: str) -> Value:
+    """`reader(path)`; whatever it raises becomes a UserError, since broken files fail in many ways in the libraries.
+
+    Args:
+        path: a regular file; what is none, as a pipe, is not opened: reading it might never end.
+        reader: what to do with it.
+        advice: what the user can do, the message's last sentence.
+
+    Raises:
+        UserError: no such file, no regular file, an empty one, or one that `reader` cannot read.
+    """
+    if not path.is_file():
+        found = "something else" if path.exists() else "no such file"
+        raise UserError(f"{path}: expected a file, found {found}. {advice}")
+    try:
+        if path.stat().st_size == 0:
+            raise UserError(f"{path}: cannot be read (it is empty). {advice}")
+        return reader(path)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: cannot be read ({type(error).__name__}: {reason}). {advice}") from error
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8. Raises ValueError where it is larger than any settings file, or not text."""
+    size = path.stat().st_size
+    if size > MAX_TEXT:
+        raise ValueError(f"{size} bytes, expected a text file of at most {MAX_TEXT}")
+    return path.read_text(encoding="utf-8")
 
 
 def sha256_text(text: str) -> str:
