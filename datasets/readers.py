@@ -1,7 +1,9 @@
 """Read single files as arrays and refuse what they should not be. Free of torch, so that light scripts start fast."""
 
+import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -65,11 +67,27 @@ def read_gt(path: Path) -> np.ndarray:
     return mask if mask.ndim == 2 else np.any(mask, axis=2)
 
 
+def read_stamp(path: Path) -> dict[str, Any] | None:
+    """What preprocessing wrote into a cloud's file (`processing.manifest.write_cloud`); None where there is nothing.
+
+    A file that was cut short has no stamp either.
+    """
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            stamp = json.loads(page.tags["ImageDescription"].value)
+            whole = page.dataoffsets[-1] + page.databytecounts[-1] <= path.stat().st_size
+    except Exception:  # missing, broken, or somebody else's file: libraries fail in many ways
+        return None
+    return stamp if whole and isinstance(stamp, dict) and "preprocessing" in stamp else None
+
+
 def refuse_raw(xyz: np.ndarray, path: Path, dataset_path: Path, rgb_size: tuple[int, ...] | None = None) -> None:
-    """Refuse a scan whose background plane is still there: more than half of its border is valid.
+    """Refuse a scan whose background plane is still there: more than half of its border is valid, and it has no stamp.
 
     The border is the outer 10 pixels of the frame, where the published preprocessing fits the plane. Of a cloud that
-    was zero-padded to a square, the area without the padding is judged.
+    was zero-padded to a square, the area without the padding is judged. A stamped one may be a part that fills the
+    frame.
 
     Args:
         xyz: (h, w, 3), invalid points (0, 0, 0).
@@ -83,7 +101,7 @@ def refuse_raw(xyz: np.ndarray, path: Path, dataset_path: Path, rgb_size: tuple[
     if rgb_size is not None and xyz.shape[:2] != rgb_size:
         xyz = unpad(xyz, rgb_size)
     share = border_share((xyz != 0).all(axis=2))
-    if share > 0.5:
+    if share > 0.5 and read_stamp(path) is None:
         raise UserError(
             f"{path}: raw data, {share:.0%} of the {BORDER}-pixel frame border is valid; expected a cloud without its "
             "background plane. Preprocess the dataset and pass the new folder: "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from datasets.readers import read_stamp
 from processing.background import BackgroundSettings
 from utils.errors import UserError
 from utils.files import atomic_path, write_json
@@ -51,12 +52,11 @@ def write_cloud(path: Path, xyz: np.ndarray, done: Preprocessing, share: float) 
 
 def stamped_share(path: Path, done: Preprocessing) -> float | None:
     """Share of valid points from the stamp of a cloud's file; None unless it was made in exactly this way."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            stamp = json.loads(file.pages.first.tags["ImageDescription"].value)
-        return float(stamp["valid_share"]) if stamp["preprocessing"] == done.as_json() else None
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return None  # missing, broken, or somebody else's file
+    stamp = read_stamp(path)
+    if stamp is None or stamp["preprocessing"] != done.as_json():
+        return None
+    share = stamp.get("valid_share")
+    return float(share) if isinstance(share, float | int) else None
 
 
 def read_manifest(root: Path) -> dict[str, Any] | None:

@@ -1,0 +1,134 @@
+"""Reading single files: stamps, layouts of a TIFF, and files that must not be trusted."""
+
+import io
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from datasets.readers import open_image, read_array, read_gt, read_rgb, read_stamp, read_xyz, refuse_raw
+from processing.manifest import Preprocessing, write_cloud
+from utils.errors import UserError
+
+
+def cloud(height: int = 40, width: int = 60) -> np.ndarray:
+    """A raw scan: every point is valid."""
+    return np.random.default_rng(0).uniform(0.4, 0.6, (height, width, 3)).astype(np.float32)
+
+
+def test_stamped_cloud_may_fill_the_frame(tmp_path: Path) -> None:
+    path, xyz = tmp_path / "000.tiff", cloud()
+    write_cloud(path, xyz, Preprocessing(), 1.0)
+    assert read_stamp(path) == {"preprocessing": Preprocessing().as_json(), "valid_share": 1.0}
+    refuse_raw(xyz, path, tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])  # cut short: the stamp says nothing any more
+    assert read_stamp(path) is None
+    for text in ("[]", '{"other": 1}', "a photograph"):
+        tifffile.imwrite(path, xyz, photometric="rgb", metadata=None, description=text)
+        assert read_stamp(path) is None
+        with pytest.raises(UserError, match="raw data, 100%"):
+            refuse_raw(xyz, path, tmp_path)
+
+
+def test_cloud_may_be_one_page_or_a_page_a_row(tmp_path: Path) -> None:
+    path, xyz = tmp_path / "000.tiff", cloud()
+    for photometric, pages in (("rgb", 1), ("minisblack", 40)):
+        tifffile.imwrite(path, xyz, photometric=photometric)
+        with tifffile.TiffFile(path) as file:
+            assert len(file.pages) == pages
+        np.testing.assert_array_equal(read_xyz(path), xyz)
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.float16, np.float32, np.float64]
+)
+def test_arrays_of_any_real_type_come_back(tmp_path: Path, dtype: type) -> None:
+    values: np.ndarray = np.arange(6).reshape(2, 3).astype(dtype)
+    np.save(tmp_path / "a.npy", values)
+    tifffile.imwrite(tmp_path / "a.tiff", values)
+    for path in (tmp_path / "a.npy", tmp_path / "a.tiff"):
+        found = read_array(path)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, values)
+
+
+def giant_tiff(path: Path) -> None:
+    """65535 × 65535 points, 52 GB, in a file of some kilobytes."""
+    tifffile.imwrite(path, cloud(), photometric="rgb")
+    with tifffile.TiffFile(path) as file:
+        offsets = [file.pages.first.tags[name].valueoffset for name in ("ImageWidth", "ImageLength")]
+    content = bytearray(path.read_bytes())
+    for offset in offsets:
+        content[offset : offset + 2] = (65535).to_bytes(2, "little")
+    path.write_bytes(content)
+
+
+def giant_png(path: Path) -> None:
+    """A black image of 30000 × 30000 pixels, which takes 3 GB as RGB and a few bytes as a file."""
+    Image.new("1", (30000, 30000)).save(path)
+
+
+def giant_npy(path: Path) -> None:
+    np.save(path, cloud())
+    path.write_bytes(path.read_bytes().replace(b"(40, 60, 3), ", b"(4000, 60000, 3), ")[:-12])
+
+
+def pickled_npy(path: Path) -> None:
+    """Pickled objects run code when they are read."""
+    np.save(path, np.array([{"a": 1}]), allow_pickle=True)
+
+
+def zipped_npy(path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("../../evil.npy", b"")
+    path.write_bytes(buffer.getvalue())
+
+
+def complex_npy(path: Path) -> None:
+    np.save(path, np.ones((4, 4), complex))
+
+
+def empty_npy(path: Path) -> None:
+    np.save(path, np.ones((0, 3)))
+
+
+def postscript(path: Path) -> None:
+    """Pillow hands PostScript to another program; the suffix says nothing of a file's kind."""
+    Image.new("RGB", (8, 8)).save(path.with_suffix(".eps"))
+    path.with_suffix(".eps").rename(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "read", "message"),
+    [
+        ("000.tiff", giant_tiff, read_xyz, "declares 4294836225 pixels, expected at most 50000000"),
+        ("000.png", giant_png, read_rgb, r"declares 900000000 pixels|DecompressionBomb"),
+        ("000.npy", giant_npy, read_array, "cannot be read"),
+        ("000.npy", pickled_npy, read_array, "cannot be read"),
+        ("000.npy", zipped_npy, read_array, "cannot be read .*archive"),
+        ("000.npy", complex_npy, read_array, r"expected real numbers, found shape \(4, 4\) and complex128"),
+        ("000.npy", empty_npy, read_array, r"expected real numbers, found shape \(0, 3\)"),
+        ("000.png", postscript, read_rgb, r"cannot be read \(UnidentifiedImageError"),
+        ("000.png", os.mkfifo, read_gt, "expected a file, found something else"),
+        ("000.png", Path.mkdir, open_image, "expected a file, found something else"),
+        ("000.png", Path.touch, open_image, r"cannot be read \(it is empty\)"),
+        ("000.png", lambda path: path.symlink_to("/dev/zero"), open_image, "expected a file, found something else"),
+        ("000.png", lambda path: path.symlink_to(path), open_image, "expected a file, found no such file"),
+        ("000.tiff", lambda path: None, read_xyz, "expected a file, found no such file"),
+    ],
+)
+def test_hostile_files_are_refused(
+    tmp_path: Path, name: str, make: Callable[[Path], object], read: Callable[[Path], object], message: str
+) -> None:
+    path = tmp_path / name
+    make(path)
+    with pytest.raises(UserError, match=message) as error:
+        read(path)
+    assert str(path) in str(error.value)
+    assert "Restore the file" in str(error.value)
