@@ -12,7 +12,7 @@ import tifffile
 from datasets.readers import read_stamp
 from processing.background import BackgroundSettings
 from utils.errors import UserError
-from utils.files import atomic_path, write_json
+from utils.files import atomic_path, read_text, read_with, refuse_links, write_json
 
 MANIFEST = "preprocessing.json"
 VERSION = 1  # raise it when the same settings give other files
@@ -64,14 +64,12 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
     path = root / MANIFEST
     if not path.exists():
         return None
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        return {key: manifest[key] for key in ("family", "version", "seed", "settings", "complete", "files")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: expected the manifest of a preprocessing run, cannot read it as one ({error!r}). "
-            "Remove the file if it is not one."
-        ) from error
+    return read_with(path, _parse_manifest, "Expected the manifest of a preprocessing run: remove it if it is not one.")
+
+
+def _parse_manifest(path: Path) -> dict[str, Any]:
+    manifest = json.loads(read_text(path))
+    return {key: manifest[key] for key in ("family", "version", "seed", "settings", "complete", "files")}
 
 
 def write_manifest(root: Path, done: Preprocessing, complete: bool, shares: Mapping[str, float]) -> None:
@@ -100,6 +98,7 @@ def check_folders(source: Path, target: Path, in_place: bool, done: Preprocessin
     Raises:
         UserError: a folder is refused.
     """
+    refuse_links(target)
     manifest = read_manifest(target)
     if in_place:
         if manifest is not None and manifest["complete"]:

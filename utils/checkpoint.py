@@ -1,17 +1,23 @@
-"""Checkpoints: plain state dicts under the original authors' file names, with a JSON of settings beside them."""
+"""Checkpoints: plain state dicts under the original authors' file names, with a JSON of settings beside them.
 
+Files from strangers execute nothing: tensors are read as safetensors or by torch's reader for tensors and plain values.
+"""
+
+import io
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.files import atomic_path, sha256_file, write_json
+from utils.files import atomic_path, read_text, read_with, sha256_file, write_json
 
 SAFETENSORS = ".safetensors"
 
@@ -37,7 +43,39 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
         if path.suffix == SAFETENSORS:
             temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in state.items()}))
         else:
-            torch.save(dict(state), temporary)
+            buffer = io.BytesIO()  # torch's own writer does not say that a disk is full
+            torch.save(dict(state), buffer)
+            temporary.write_bytes(buffer.getbuffer())
+
+
+def read_tensors(path: Path) -> Any:
+    """Content of a file of safetensors (by its suffix) or of torch.save, on the CPU; nothing in it is executed.
+
+    Besides tensors and plain values, numpy's numbers are allowed: released checkpoints store metrics as such.
+
+    Raises:
+        Exception: of many kinds, for a file that is damaged, holds other objects, or unpacks to more than its size.
+    """
+    if path.suffix == SAFETENSORS:
+        return load_file(path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > path.stat().st_size:  # torch.save does not compress
+            raise ValueError(f"{unpacked} bytes packed into {path.stat().st_size}")
+    with torch.serialization.safe_globals(_numpy_numbers()):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _numpy_numbers() -> list[Any]:
+    """What torch.load has to allow for numpy's numbers; plain data, no code.
+
+    A pickled one is its module-level constructor with a dtype and bytes; the constructor's module was renamed in
+    numpy 2.
+    """
+    constructor = np.float64(0).__reduce__()[0]
+    constructors = [(constructor, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    return [*constructors, (np.dtype, "numpy.dtype"), type(np.dtype(np.float64)), type(np.dtype(np.float32))]
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -49,16 +87,16 @@ def load_state(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file.{_siblings(path)}")
     try:
-        if path.suffix == SAFETENSORS:
-            # Copied to where torch puts tensors of its own: sums are rounded differently at unaligned addresses.
-            return {name: tensor.clone() for name, tensor in load_file(path).items()}
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_tensors(path)
     except Exception as error:  # torch raises many kinds for a broken or unsafe file
         raise UserError(
             f"{path}: not a checkpoint that can be read safely ({error}). Write or copy it again."
         ) from error
     if not isinstance(state, dict):
         raise UserError(f"{path}: expected a dict of tensors, found {type(state).__name__}.")
+    if path.suffix == SAFETENSORS:
+        # Copied to where torch puts tensors of its own: sums are rounded differently at unaligned addresses.
+        return {name: tensor.clone() for name, tensor in state.items()}
     return state
 
 
@@ -93,12 +131,8 @@ def load_settings(name: CheckpointName, part: str) -> dict[str, Any] | None:
     path = name.path(part, ".json")
     if not path.exists():
         return None
-    try:
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        files, _ = dict(settings["files"]), settings["config"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a settings file of this project ({error!r}). Train again.") from error
-    for file_name, expected in files.items():
+    settings = read_with(path, _read_settings, "Expected a checkpoint's settings: restore the file or train again.")
+    for file_name, expected in settings["files"].items():
         weights = path.with_name(file_name)
         if not weights.is_file():
             raise UserError(f"{weights}: missing, although {path.name} names it. Restore it or train again.")
@@ -108,6 +142,13 @@ def load_settings(name: CheckpointName, part: str) -> dict[str, Any] | None:
                 "or train again."
             )
     return settings
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    settings = json.loads(read_text(path))
+    if any(name != Path(name).name for name in settings["files"]):
+        raise ValueError("a file outside of the folder")
+    return {**settings, "files": dict(settings["files"]), "config": dict(settings["config"])}
 
 
 def _siblings(path: Path) -> str:

@@ -39,11 +39,18 @@ keep_freed_memory()
 
 
 def run(main: Callable[[], int]) -> int:
-    """Call a script's `main`; print a UserError without a traceback and turn it into exit status 2, Ctrl-C into 130."""
+    """Call a script's `main`; print a UserError without a traceback and turn it into exit status 2, Ctrl-C into 130.
+
+    So is the system's refusal to read or write a file: no space, no permission, a folder that was removed.
+    """
     try:
         return main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}. Files that are finished stay as they are.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

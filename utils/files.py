@@ -36,7 +36,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that a killed `atomic_path` left in a folder and below."""
     for path in folder.rglob(".*.????????.tmp*"):
-        path.unlink()
+        if not path.is_dir():
+            path.unlink()
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder in which something is a link to outside of it: writing there would change other files.
+
+    Raises:
+        UserError: names the link and where it leads. `folder` itself may be a link.
+    """
+    root = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and root not in path.resolve().parents:
+            raise UserError(
+                f"{path}: is a link to {path.resolve()}, outside of {folder}, where files are to be written. Put the "
+                "files themselves in its place, or choose another folder."
+            )
 
 
 def write_json(path: Path, value: Any) -> None:

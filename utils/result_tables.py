@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
+from utils.files import read_text, read_with
 
 PUBLISHED_FILE = Path(__file__).with_name("published_results.json")
 RESULT_NAME = re.compile(r"(?P<class_name>.+)_(?P<run>\d+ep_\d+bs)")
@@ -115,10 +116,7 @@ def _branches(run: Run) -> list[Run]:
 
 
 def _read_result(path: Path, class_name: str) -> dict[str, Any]:
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: expected JSON, found {error}; run the evaluation of this class again") from error
+    result = read_with(path, lambda file: json.loads(read_text(file)), "Run the evaluation of this class again.")
     missing = [key for key in REQUIRED_KEYS if not isinstance(result, dict) or key not in result]
     if missing:
         raise UserError(f"{path}: a result file without {', '.join(missing)}; run the evaluation of this class again")

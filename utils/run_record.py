@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from utils.errors import UserError
-from utils.files import atomic_path
+from utils.files import atomic_path, read_text, read_with
 from utils.parallel import available_cores
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
@@ -117,12 +117,8 @@ def _preprocessing(dataset_path: Path) -> dict[str, Any] | None:
     path = dataset_path / "preprocessing.json"
     if not path.exists():
         return None
-    try:
-        return {key: value for key, value in json.loads(path.read_text(encoding="utf-8")).items() if key != "files"}
-    except (ValueError, AttributeError) as error:
-        raise UserError(
-            f"{path}: expected a JSON object, cannot read it ({error}). Preprocess the data again."
-        ) from error
+    manifest = read_with(path, lambda file: dict(json.loads(read_text(file))), "Preprocess the data again.")
+    return {key: value for key, value in manifest.items() if key != "files"}
 
 
 def append_json_line(path: Path, entry: Mapping[str, Any]) -> None:

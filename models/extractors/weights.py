@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
+from utils.checkpoint import read_tensors
 from utils.download import download
 from utils.errors import UserError
-from utils.files import sha256_file, write_json
+from utils.files import read_text, sha256_file, write_json
 
 Kind = Literal["dino", "point_mae"]
 FOLDER = Path("checkpoints/feature_extractors")
@@ -104,14 +103,14 @@ def weight_sha256(path: Path, folder: Path = FOLDER) -> str:
     """
     if path.parent.resolve() != folder.resolve():
         return sha256_file(path)
-    memory_path = folder / "sha256.json"
+    memory_path, stat = folder / "sha256.json", path.stat()
     try:
-        memory = json.loads(memory_path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        memory = dict(json.loads(read_text(memory_path)))
+        known = memory.get(path.name, {"size": None, "mtime_ns": None})
+        if (known["size"], known["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns):
+            return str(known["sha256"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # none yet, or damaged
         memory = {}
-    stat, known = path.stat(), memory.get(path.name)
-    if known and (known["size"], known["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns):
-        return str(known["sha256"])
     sha256 = sha256_file(path)
     memory[path.name] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256}
     with contextlib.suppress(OSError):  # a folder that cannot be written costs only the time to compute it again
@@ -236,12 +235,7 @@ def load_strict(module: nn.Module, state: dict[str, Tensor], path: Path) -> None
 def _read(path: Path) -> Any:
     """Content of a weight file; nothing in it is executed."""
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path, device="cpu")
-        with torch.serialization.safe_globals(_numpy_scalars()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return read_tensors(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such weight file.") from error
     except pickle.UnpicklingError as error:
@@ -252,17 +246,6 @@ def _read(path: Path) -> Any:
     except Exception as error:  # a damaged file makes the readers fail in many ways
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: cannot be read as weights ({reason}). Remove it and get it again.") from error
-
-
-def _numpy_scalars() -> list[Any]:
-    """What torch.load has to allow for a checkpoint that stores its metrics as numpy numbers; plain data, no code.
-
-    A pickled numpy scalar is its module-level constructor with a dtype and bytes; the constructor's module was renamed
-    in numpy 2.
-    """
-    constructor = np.float64(0).__reduce__()[0]
-    constructors = [(constructor, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    return [*constructors, (np.dtype, "numpy.dtype"), type(np.dtype(np.float64)), type(np.dtype(np.float32))]
 
 
 def _as_state(content: Any, path: Path) -> dict[str, Tensor]:

@@ -281,7 +281,7 @@ def test_refusals_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cap_50ep_4bs\.json: results of class gear"):
         load_runs(tmp_path)
     (tmp_path / "cap_50ep_4bs.json").write_text('{"class_name": "cap"')
-    with pytest.raises(UserError, match=r"cap_50ep_4bs\.json: expected JSON"):
+    with pytest.raises(UserError, match=r"cap_50ep_4bs\.json: cannot be read .* Run the evaluation of this"):
         load_runs(tmp_path)
     (tmp_path / "cap_50ep_4bs.json").write_text('{"class_name": "cap"}')
     with pytest.raises(UserError, match=r"cap_50ep_4bs\.json: a result file without aupro"):

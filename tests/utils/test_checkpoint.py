@@ -1,6 +1,12 @@
 """utils/checkpoint.py: states as files of torch.save and of safetensors, and the settings beside them."""
 
 import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +17,7 @@ from utils.checkpoint import CheckpointName, load_settings, load_state, save_che
 from utils.errors import UserError
 from utils.files import sha256_file
 
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SUFFIXES = (".pth", ".safetensors")
 
 
@@ -71,6 +78,82 @@ def test_damaged_and_missing_files_are_named(state: dict[str, Tensor], suffix: s
             UserError, match=rf"(?s)A_bagel_50ep_4bs{suffix}: not a checkpoint .* Write or copy it again\."
         ):
             load_state(path)
+
+
+def test_file_that_unpacks_to_more_than_its_size_is_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "state.pth"
+    torch.save({"weight": torch.zeros(1000, 1000)}, path)
+    with zipfile.ZipFile(path) as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as packed:
+        for member in plain.namelist():
+            packed.writestr(member, plain.read(member))
+    with pytest.raises(UserError, match=r"bomb\.pth: not a checkpoint .*bytes packed into"):
+        load_state(tmp_path / "bomb.pth")
+
+
+class Evil:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_checkpoints_from_strangers_cannot_execute_code(suffix: str, legacy: bool, tmp_path: Path) -> None:
+    path, proof = tmp_path / f"state{suffix}", tmp_path / "executed"
+    content = {"weight": torch.ones(2), "epoch": Evil(proof)}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(UserError, match=rf"state{suffix}: not a checkpoint that can be read safely"):
+        load_state(path)
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(UserError, match=rf"state{suffix}: not a checkpoint that can be read safely"):
+        load_state(path)
+    assert not proof.exists()
+    pickle.loads(pickle.dumps(content))
+    assert proof.is_dir()  # it would have
+
+
+def test_full_disk_says_so_and_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "state.pth"
+    save_state(path, {"epoch": 1})
+    before = path.read_bytes()
+    code = f"""
+import resource, signal, torch
+from pathlib import Path
+from utils.checkpoint import save_state
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+try:
+    save_state(Path({str(path)!r}), {{"weight": torch.zeros(100, 1000)}})
+except OSError as error:
+    print(error.strerror)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True)
+    assert done.stdout == "File too large\n"
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "[]", "null", "{}", '{"files": {}}', '{"files": 1, "config": {}}', "[" * 99999]
+)
+def test_damaged_settings_are_named(tmp_path: Path, text: str) -> None:
+    name = CheckpointName(tmp_path, "bagel", 50, 4)
+    name.path("NET", ".json").parent.mkdir()
+    name.path("NET", ".json").write_text(text)
+    with pytest.raises(UserError, match=r"NET_bagel_50ep_4bs\.json: cannot be read .* restore the file or train again"):
+        load_settings(name, "NET")
+
+
+def test_settings_name_files_of_their_folder_only(tmp_path: Path) -> None:
+    name = CheckpointName(tmp_path, "bagel", 50, 4)
+    name.path("NET", ".json").parent.mkdir()
+    name.path("NET", ".json").write_text(json.dumps({"files": {"../../other": "0"}, "config": {}}))
+    with pytest.raises(UserError, match="a file outside of the folder"):
+        load_settings(name, "NET")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from utils import cli
+from utils.errors import UserError
 
 
 @pytest.fixture
@@ -49,3 +50,33 @@ def test_methods_have_result_folders_of_their_own(parser: argparse.ArgumentParse
     args = parser.parse_args([])
     assert args.quantitative_folder == Path("results/quantitatives_mine")
     assert args.qualitative_folder == Path("results/qualitatives_mine")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (UserError("a.tiff: expected this, found that"), 2, "error: a.tiff: expected this, found that"),
+        (OSError(28, "No space left on device"), 2, "error: No space left on device. Files that are finished stay"),
+        (PermissionError(13, "Permission denied", "out/a.json"), 2, "error: out/a.json: Permission denied. Files that"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_errors_become_a_line_and_a_status(
+    error: BaseException, status: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> int:
+        raise error
+
+    assert cli.run(main) == status
+    output = capsys.readouterr()
+    assert output.err.startswith(message)
+    assert output.err.count("\n") == 1
+    assert not output.out
+
+
+def test_faults_of_the_program_keep_their_traceback() -> None:
+    def main() -> int:
+        raise KeyError("a fault")
+
+    with pytest.raises(KeyError):
+        cli.run(main)

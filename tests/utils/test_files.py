@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.files import atomic_path, sha256_file, write_json
+from utils.errors import UserError
+from utils.files import atomic_path, read_text, read_with, refuse_links, remove_leftovers, sha256_file, write_json
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,3 +95,44 @@ def test_sha256_file(tmp_path: Path, size: int) -> None:
     content = np.random.default_rng(size).bytes(size)
     (tmp_path / "file").write_bytes(content)
     assert sha256_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_read_with_names_the_file_and_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("[1, 2]")
+    assert read_with(path, lambda file: json.loads(read_text(file)), "Write it again.") == [1, 2]
+    path.write_text("[" * 100_000)  # too deep for the parser's recursion
+    with pytest.raises(UserError, match=r"a\.json: cannot be read \(RecursionError: .*\)\. Write it again\."):
+        read_with(path, lambda file: json.loads(read_text(file)), "Write it again.")
+    path.write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"a\.json: cannot be read \(UnicodeDecodeError"):
+        read_with(path, read_text, "Write it again.")
+    path.write_bytes(b" " * ((16 << 20) + 1))
+    with pytest.raises(UserError, match=r"16777217 bytes, expected a text file of at most 16777216"):
+        read_with(path, read_text, "Write it again.")
+
+
+def test_links_out_of_a_folder_are_refused(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "data", tmp_path / "outside"
+    (folder / "part").mkdir(parents=True)
+    outside.mkdir()
+    (folder / "part/inner").symlink_to(folder / "part")
+    refuse_links(folder)
+    (tmp_path / "link").symlink_to(folder)
+    refuse_links(tmp_path / "link")
+    refuse_links(tmp_path / "absent")
+    for target in (outside, outside / "absent", tmp_path, folder / "../outside"):
+        (folder / "part/out").symlink_to(target)
+        with pytest.raises(UserError, match=rf"data/part/out: is a link to {target.resolve()}, outside of"):
+            refuse_links(folder)
+        (folder / "part/out").unlink()
+
+
+def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = ["a.tiff", ".hidden", "b.12345678.tmp.tiff", ".c.1234.tmp.tiff"]
+    gone = [".a.0123abcd.tmp.tiff", ".b.0123abcd.tmp"]
+    (tmp_path / "inner/.d.0123abcd.tmp").mkdir(parents=True)
+    for name in (*kept, *gone):
+        (tmp_path / "inner" / name).touch()
+    remove_leftovers(tmp_path)
+    assert {path.name for path in (tmp_path / "inner").iterdir()} == {*kept, ".d.0123abcd.tmp"}
