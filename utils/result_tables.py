@@ -116,17 +116,26 @@ def _branches(run: Run) -> list[Run]:
 
 
 def _read_result(path: Path, class_name: str) -> dict[str, Any]:
-    result = read_with(path, lambda file: json.loads(read_text(file)), "Run the evaluation of this class again.")
-    missing = [key for key in REQUIRED_KEYS if not isinstance(result, dict) or key not in result]
-    if missing:
-        raise UserError(f"{path}: a result file without {', '.join(missing)}; run the evaluation of this class again")
-    for branch, metrics in result.get("branches", {}).items():
-        if missing := [key for key in REQUIRED_KEYS[1:] if key not in metrics]:
-            raise UserError(f"{path}: {branch} is without {', '.join(missing)}; run the evaluation of this class again")
+    result = read_with(path, _parse_result, "Run the evaluation of this class again.")
     if result["class_name"] != class_name:
         raise UserError(
             f"{path}: results of class {result['class_name']} in a file named after {class_name}; rename it"
         )
+    return result
+
+
+def _parse_result(path: Path) -> dict[str, Any]:
+    """Content of a result file. Raises one of Python's own exceptions where a figure is not there."""
+    result = dict(json.loads(read_text(path)))
+    dict(result.get("config") or {})
+    for name, metrics in (("the file", result), *result.get("branches", {}).items()):
+        needed = REQUIRED_KEYS if metrics is result else REQUIRED_KEYS[1:]
+        if missing := [key for key in needed if key not in metrics]:
+            raise ValueError(f"{name} is without {', '.join(missing)}")
+        figures = [_metric(metrics, keys) for keys in METRICS.values()]
+        figures += [defect[key] for defect in metrics["per_defect"].values() for key in DEFECT_METRICS.values()]
+        if wrong := [figure for figure in figures if not isinstance(figure, float | int | None)]:
+            raise ValueError(f"expected numbers as figures, found {wrong[0]!r:.60}")
     return result
 
 

@@ -141,14 +141,14 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    *lines, unfinished = path.read_text(encoding="utf-8").split("\n")
+    *lines, unfinished = path.read_text(encoding="utf-8", errors="replace").split("\n")
     if unfinished:
         lines.append(unfinished)
     entries = []
     for number, line in enumerate(lines, start=1):
         try:
-            entries.append(json.loads(line))
-        except ValueError as error:
+            entries.append(dict(json.loads(line)))
+        except (ValueError, TypeError, RecursionError) as error:
             if unfinished and number == len(lines):
                 break
             raise UserError(f"{path}, line {number}: expected one JSON object, found {line[:60]!r}.") from error
@@ -163,7 +163,10 @@ def truncate_json_lines(path: Path, last_epoch: int) -> None:
     """
     if not path.exists():
         return
-    kept = [entry for entry in read_json_lines(path) if entry["epoch"] <= last_epoch]
+    entries = read_json_lines(path)
+    if not all(isinstance(entry.get("epoch"), int) for entry in entries):
+        raise UserError(f"{path}: expected the number of an epoch in each line. Remove the file to lose the log only.")
+    kept = [entry for entry in entries if entry["epoch"] <= last_epoch]
     with atomic_path(path) as temporary:
         temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.cfm.detector import LEARNING_RATE, CrossmodalDetector
 from models.extractors import Extractor
+from models.precision import DTYPES
 from models.tokens import Tokens
 from utils.checkpoint import CheckpointName, load_settings, load_state, save_checkpoint
 from utils.errors import UserError
@@ -140,6 +141,8 @@ def load(
         UserError: a file is missing, damaged, or not of this method.
     """
     settings = load_settings(name, PART)
+    if settings is not None:
+        _check_settings(settings["config"], name)
     rgb_to_xyz, xyz_to_rgb = load_state(name.path(RGB_TO_XYZ)), load_state(name.path(XYZ_TO_RGB))
     extractor_path = name.path(EXTRACTOR)
     extractor_state = load_state(extractor_path) if settings and extractor_path.name in settings["files"] else {}
@@ -153,6 +156,17 @@ def load(
             "Expected input.*, projection.* (or projection_a.* … projection_e.*) and output.*."
         ) from error
     return detector, settings, extractor_state
+
+
+def _check_settings(config: Mapping[str, Any], name: CheckpointName) -> None:
+    """Refuse settings without what inference reads of them."""
+    extractor = config.get("extractor")
+    named = isinstance(extractor, Mapping) and isinstance(extractor.get("extractor"), str)
+    if not named or config.get("precision") not in tuple(DTYPES):
+        raise UserError(
+            f"{name.path(PART, '.json')}: expected precision {' or '.join(DTYPES)} and the name of an extractor, found "
+            f"{config.get('precision')!r} and {extractor!r:.100}. Restore the file or train again."
+        )
 
 
 def check_extractor(extractor: Extractor, detector: CrossmodalDetector, settings: Mapping[str, Any] | None) -> None:

@@ -197,7 +197,7 @@ def load(name: CheckpointName, part: str, precision: str | None) -> tuple[DBMRNe
     try:
         detector = DBMRNetDetector(ModelSettings(**config["model"]), precision or config["precision"], config["seed"])
         detector.load_state_dict(state)
-    except (RuntimeError, KeyError, TypeError) as error:
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         raise UserError(
             f"{path}: does not fit the settings beside it ({error}). Restore both or train again."
         ) from error

@@ -54,8 +54,8 @@ class Handcrafted:
         extractor = cls()
         widths = {"rgb": cls.rgb_width, "xyz": cls.xyz_width}
         expected = {f"{kind}_{part}": (width,) for kind, width in widths.items() for part in ("mean", "deviation")}
-        found = {name: tuple(value.shape) for name, value in state.items()}
-        if found != expected:
+        found = {name: tuple(value.shape) if isinstance(value, Tensor) else value for name, value in state.items()}
+        if found != expected or any(value.dtype != torch.float32 for value in state.values()):
             raise UserError(f"statistics of `handcrafted`: expected {expected}, found {found}. Train again.")
         extractor._statistics = dict(state)
         return extractor

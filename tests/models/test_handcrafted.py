@@ -1,6 +1,7 @@
 """The handcrafted descriptors: repeatable, invariant where they should be, and sensitive to planted defects."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -81,6 +82,12 @@ def test_needs_statistics() -> None:
         extract(Handcrafted(), sample())
     with pytest.raises(UserError, match="Train again"):
         Handcrafted.from_state({"rgb_mean": torch.zeros(3)})
+
+
+@pytest.mark.parametrize("wrong", [None, 1.0, [0.0] * 72, torch.zeros(72).double(), torch.zeros(72).bfloat16()])
+def test_refuses_statistics_of_another_kind(fitted: Handcrafted, wrong: Any) -> None:
+    with pytest.raises(UserError, match="statistics of `handcrafted`"):
+        Handcrafted.from_state(fitted.state_dict() | {"rgb_mean": wrong})
 
 
 def test_refuses_to_fit_without_a_point() -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -284,12 +285,15 @@ def test_refusals_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cap_50ep_4bs\.json: cannot be read .* Run the evaluation of this"):
         load_runs(tmp_path)
     (tmp_path / "cap_50ep_4bs.json").write_text('{"class_name": "cap"}')
-    with pytest.raises(UserError, match=r"cap_50ep_4bs\.json: a result file without aupro"):
+    with pytest.raises(UserError, match=r"cap_50ep_4bs\.json: cannot be read .*the file is without aupro, "):
         load_runs(tmp_path)
     add_branches(write_result(tmp_path, "cap", 0.9), **{"3D_only": 0.5})
     text = (tmp_path / "cap_50ep_4bs.json").read_text()
     (tmp_path / "cap_50ep_4bs.json").write_text('"per_defects"'.join(text.rsplit('"per_defect"', 1)))
-    with pytest.raises(UserError, match=r"cap_50ep_4bs\.json: 3D only is without per_defect"):
+    with pytest.raises(UserError, match=r"cap_50ep_4bs\.json: cannot be read .*3D only is without per_defect\)"):
+        load_runs(tmp_path)
+    (tmp_path / "cap_50ep_4bs.json").write_text(re.sub(r'("p_auroc": )[0-9.]+', r'\1"high"', text, count=1))
+    with pytest.raises(UserError, match=r"cap_50ep_4bs\.json: cannot be read \(ValueError: expected numbers .* 'high'"):
         load_runs(tmp_path)
 
 

@@ -185,6 +185,10 @@ def test_cut_off_last_line_is_left_out_and_a_damaged_one_refused(tmp_path: Path)
     path.write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
     with pytest.raises(UserError, match=r"log\.jsonl, line 2: expected one JSON object, found '{\"epo'"):
         read_json_lines(path)
+    for line in (b"[1]", b"7", b"\xff\xfe", b"[" * 9999):
+        path.write_bytes(line + b"\n")
+        with pytest.raises(UserError, match=r"log\.jsonl, line 1: expected one JSON object"):
+            read_json_lines(path)
 
 
 def test_truncating_keeps_the_finished_epochs(tmp_path: Path) -> None:
@@ -197,6 +201,11 @@ def test_truncating_keeps_the_finished_epochs(tmp_path: Path) -> None:
     assert path.read_text() == '{"epoch": 1, "loss": 0.5}\n{"epoch": 2, "loss": 0.4}\n{"epoch": 3, "loss": 0.31}\n'
     truncate_json_lines(path, 0)
     assert path.read_text() == ""
+    for text in ('{"loss": 1}\n', '{"epoch": "x"}\n'):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"log\.jsonl: expected the number of an epoch in each line"):
+            truncate_json_lines(path, 3)
+        assert path.read_text() == text
 
 
 @dataclass
