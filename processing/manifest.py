@@ -12,7 +12,7 @@ import tifffile
 from datasets.readers import read_stamp
 from processing.background import BackgroundSettings
 from utils.errors import UserError
-from utils.files import atomic_path, read_text, read_with, refuse_links, write_json
+from utils.files import atomic_path, leftovers, read_text, read_with, refuse_links, write_json
 
 MANIFEST = "preprocessing.json"
 VERSION = 1  # raise it when the same settings give other files
@@ -72,14 +72,14 @@ def _parse_manifest(path: Path) -> dict[str, Any]:
     return {key: manifest[key] for key in ("family", "version", "seed", "settings", "complete", "files")}
 
 
-def write_manifest(root: Path, done: Preprocessing, complete: bool, shares: Mapping[str, float]) -> None:
+def write_manifest(root: Path, done: Preprocessing, complete: bool, shares: Mapping[str, float | None]) -> None:
     """Write the manifest unless it already says the same.
 
     Args:
         root: root of the preprocessed dataset.
         done: what was done.
         complete: whether every sample of the source is finished.
-        shares: share of valid points in [0, 1] by the cloud's path relative to `root`.
+        shares: share of valid points in [0, 1] by the cloud's path relative to `root`; None where it is not finished.
     """
     manifest = done.as_json() | {"complete": complete, "files": dict(sorted(shares.items()))}
     if manifest != read_manifest(root):
@@ -108,8 +108,8 @@ def check_folders(source: Path, target: Path, in_place: bool, done: Preprocessin
             raise UserError(f"{source}: already preprocessed, see {MANIFEST} there. Pass the raw dataset.")
         inner, outer = target.resolve(), source.resolve()
         if inner == outer or inner in outer.parents or outer in inner.parents:
-            raise UserError(f"{target}: lies in or around {source}. Choose a folder outside, or --in_place.")
-        if manifest is None and target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise UserError(f"{target}: lies in or around {source}. Choose a folder outside.")
+        if manifest is None and target.exists() and (not target.is_dir() or {*target.iterdir()} - {*leftovers(target)}):
             raise UserError(
                 f"{target}: expected a new or empty folder, found other files. Choose another --target_dir."
             )

@@ -36,8 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     jobs = find_jobs(source, target, problems)
     shares = {job.name: share for job in jobs if (share := job.finished_share()) is not None}
     pending = [job for job in jobs if job.name not in shares]
+    remove_leftovers(target)
     if pending:
-        remove_leftovers(target)
         write_manifest(target, done, False, shares)
     process(convert, pending, args.workers, target, shares, problems)
     if any(source.glob("*/test_private")):

@@ -53,8 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     shares = {job.name: share for job in jobs if (share := job.finished_share()) is not None}
     pending = [job for job in jobs if job.name not in shares]
     check_raw(pending)
+    remove_leftovers(target)
     if pending:
-        remove_leftovers(target)
         write_manifest(target, done, False, shares)
     copy_extras(source, target)
     process(clean, pending, args.workers, target, shares, problems)

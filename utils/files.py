@@ -33,11 +33,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def leftovers(folder: Path) -> list[Path]:
+    """The temporary files that a killed `atomic_path` left in a folder and below."""
+    return [path for path in folder.rglob(".*.????????.tmp*") if not path.is_dir()]
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that a killed `atomic_path` left in a folder and below."""
-    for path in folder.rglob(".*.????????.tmp*"):
-        if not path.is_dir():
-            path.unlink()
+    """Remove the `leftovers` of a folder."""
+    for path in leftovers(folder):
+        path.unlink()
 
 
 def refuse_links(folder: Path) -> None:

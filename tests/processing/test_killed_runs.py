@@ -1,0 +1,164 @@
+"""Preparing data is killed at random moments, and started again: the same bytes as without, and never half a file.
+
+A process that has the imports behind it forks one child a run, so that tens of kills take seconds.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from processing import preprocess_eyecandies, preprocess_mvtec
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests" / "golden" / "eyecandies"
+KILLS = 24  # of each command
+MANIFEST = "preprocessing.json"
+
+
+def raw_scans(root: Path) -> None:
+    """Eight samples of a class: a dome on a tilted plane."""
+    rng = np.random.default_rng(0)
+    v, u = np.mgrid[:90, :120] * 1e-3
+    for part in ("train/good", "test/good", "test/hole"):
+        for index in range(3):
+            dome = 0.02 * np.clip(1 - ((v - 0.045) ** 2 + (u - 0.06) ** 2) / 0.03**2, 0, 1)
+            xyz = np.stack([u - 0.037, v - 0.024, 0.6 + 0.05 * u - dome + rng.normal(0, 4e-5, u.shape)], axis=-1)
+            folder = root / "part" / part
+            for kind in ("rgb", "xyz", "gt"):
+                (folder / kind).mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(folder / f"xyz/{index:03d}.tiff", xyz.astype(np.float32), photometric="rgb")
+            Image.fromarray(rng.integers(0, 256, (90, 120, 3), np.uint8)).save(folder / f"rgb/{index:03d}.png")
+            Image.fromarray(np.uint8(255) * (dome > 0.01)).save(folder / f"gt/{index:03d}.png")
+        if part != "test/hole":
+            shutil.rmtree(root / "part" / part / "gt")
+
+
+def raw_candies(root: Path) -> None:
+    """Four samples of a class: the golden depth image."""
+    data = root / "Lollipop/train/data"
+    data.mkdir(parents=True)
+    for index in range(4):
+        for key in ("depth.png", "info_depth.yaml", "pose.txt"):
+            shutil.copyfile(GOLDEN / f"000_{key}", data / f"{index:03d}_{key}")
+        Image.new("RGB", (512, 512), (index, 0, 0)).save(data / f"{index:03d}_image_4.png")
+
+
+def mvtec(*options: str) -> Callable[[Path, Path], int]:
+    return lambda source, target: preprocess_mvtec.main(
+        [
+            str(source),
+            *(("--in_place",) if source == target else ("--target_dir", str(target))),
+            "--workers",
+            "1",
+            *options,
+        ]
+    )
+
+
+def eyecandies(source: Path, target: Path) -> int:
+    return preprocess_eyecandies.main(["--dataset_path", str(source), "--target_dir", str(target), "--workers", "1"])
+
+
+COMMANDS: dict[str, tuple[Callable[[Path], None], Callable[[Path, Path], int], bool]] = {
+    "mvtec, family b": (raw_scans, mvtec("--family", "b"), False),
+    "mvtec, family a": (raw_scans, mvtec("--family", "a"), False),
+    "mvtec, family b, in place": (raw_scans, mvtec("--family", "b"), True),
+    "mvtec, family a, in place": (raw_scans, mvtec("--family", "a"), True),
+    "eyecandies": (raw_candies, eyecandies, False),
+}
+"""Writes a raw dataset; command of (source, target); whether it works in place."""
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def start(command: Callable[[Path, Path], int], source: Path, target: Path) -> int:
+    """Run the command in a child process; its process id."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            silent = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silent, 1)
+            os.dup2(silent, 2)
+            status = command(source, target)
+        finally:
+            os._exit(status)
+    return child
+
+
+def check_whole(found: dict[str, bytes], before: dict[str, bytes], after: dict[str, bytes]) -> None:
+    """Every file is as the finished run leaves it, or, in place, as it was."""
+    for name, content in found.items():
+        if name == MANIFEST:
+            assert json.loads(content)["complete"] in (False, content == after[name])
+        elif not Path(name).name.startswith("."):
+            assert content in (after[name], before.get(name)), name
+
+
+def kill_again_and_again(name: str, folder: Path) -> dict[str, int]:
+    """Start a command, kill it at a random moment, start it again, until it is through; anew until KILLS are reached.
+
+    Returns:
+        The number of `kills`, how many of them came while files were being written, and of `runs` that got through.
+    """
+    make, command, in_place = COMMANDS[name]
+    make(folder / "raw")
+    before = tree(folder / "raw")
+    shutil.copytree(folder / "raw", folder / "copy")
+    reference = folder / "copy" if in_place else folder / "reference"
+    begin = time.monotonic()
+    assert os.waitpid(start(command, folder / "copy", reference), 0)[1] == 0
+    seconds = time.monotonic() - begin
+    after = tree(reference)
+    rng = random.Random(name)
+    kills = midway = runs = 0
+    while kills < KILLS:
+        source = folder / f"source{runs}"
+        shutil.copytree(folder / "raw", source)
+        target = source if in_place else folder / f"target{runs}"
+        while True:
+            child = start(command, source, target)
+            time.sleep(rng.random() * seconds)
+            os.kill(child, signal.SIGKILL)
+            status = os.waitpid(child, 0)[1]
+            if os.WIFEXITED(status):
+                assert os.WEXITSTATUS(status) == 0
+                break
+            kills += 1
+            found = tree(target)
+            check_whole(found, before if in_place else {}, after)
+            midway += found not in ({}, before, after)
+        assert tree(target) == after
+        assert in_place or tree(source) == before
+        runs += 1
+    return {"kills": kills, "midway": midway, "runs": runs}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_killed_runs_end_in_the_same_bytes(name: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, name, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["kills"] >= KILLS
+    assert report["midway"] >= KILLS // 3
+
+
+if __name__ == "__main__":
+    print(json.dumps(kill_again_and_again(sys.argv[1], Path(sys.argv[2]))))
