@@ -146,8 +146,8 @@ def load_settings(name: CheckpointName, part: str) -> dict[str, Any] | None:
 
 def _read_settings(path: Path) -> dict[str, Any]:
     settings = json.loads(read_text(path))
-    if any(name != Path(name).name for name in settings["files"]):
-        raise ValueError("a file outside of the folder")
+    if any(name != Path(name).name or len(name) > 255 for name in settings["files"]):
+        raise ValueError("the name of a file that cannot lie beside it")
     return {**settings, "files": dict(settings["files"]), "config": dict(settings["config"])}
 
 

@@ -151,9 +151,10 @@ def test_damaged_settings_are_named(tmp_path: Path, text: str) -> None:
 def test_settings_name_files_of_their_folder_only(tmp_path: Path) -> None:
     name = CheckpointName(tmp_path, "bagel", 50, 4)
     name.path("NET", ".json").parent.mkdir()
-    name.path("NET", ".json").write_text(json.dumps({"files": {"../../other": "0"}, "config": {}}))
-    with pytest.raises(UserError, match="a file outside of the folder"):
-        load_settings(name, "NET")
+    for other in ("../../other", "/etc/passwd", "x" * 300):
+        name.path("NET", ".json").write_text(json.dumps({"files": {other: "0"}, "config": {}}))
+        with pytest.raises(UserError, match="the name of a file that cannot lie beside it"):
+            load_settings(name, "NET")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
