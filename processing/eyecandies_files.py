@@ -1,6 +1,7 @@
 """One raw Eyecandies sample on disk → RGB, cloud and mask in the layout of MVTec 3D-AD."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,11 @@ def find_jobs(root: Path, target: Path, problems: list[str]) -> list[Job]:
             for path in data.glob("*_*") if data.is_dir() else []:
                 if match := re.fullmatch(r"(\d+)_(.+)", path.name):
                     keys.setdefault(match[1], set()).add(match[2])
+            numbers = Counter(map(int, keys))
             for index in sorted(keys, key=int):
                 try:
+                    if numbers[int(index)] > 1:
+                        raise UserError(f"{data}: several samples have number {int(index)}, as {index}. {_RESTORE}")
                     defect = _defect(data, index, keys[index], converted == "test")
                 except UserError as error:
                     problems.append(str(error))

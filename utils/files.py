@@ -77,10 +77,10 @@ def read_with(path: Path, reader: Callable[[Path], Value], advice: str) -> Value
     Raises:
         UserError: no such file, no regular file, an empty one, or one that `reader` cannot read.
     """
-    if not path.is_file():
-        found = "something else" if path.exists() else "no such file"
-        raise UserError(f"{path}: expected a file, found {found}. {advice}")
     try:
+        if not path.is_file():
+            found = "something else" if path.exists() else "no such file"
+            raise UserError(f"{path}: expected a file, found {found}. {advice}")
         if path.stat().st_size == 0:
             raise UserError(f"{path}: cannot be read (it is empty). {advice}")
         return reader(path)

@@ -125,6 +125,20 @@ def test_missing_key_names_the_sample_and_the_rest_is_converted(raw: Path, tmp_p
     assert convert(raw, tmp_path / "out") == 0
 
 
+def test_indices_may_have_any_number_of_digits(raw: Path, tmp_path: Path) -> None:
+    data = raw / "Lollipop" / "train" / "data"
+    for index in ("7", "0042", "12345"):
+        write_sample(data, index, 1)
+    assert convert(raw, tmp_path / "out") == 0
+    stems = {path.stem for path in (tmp_path / "out" / "Lollipop" / "train" / "good" / "xyz").iterdir()}
+    assert stems == {"000", "001", "007", "042", "12345"}
+    write_sample(data, "07", 2)  # would be written over number 7
+    with pytest.raises(UserError, match=r"(?s)several samples have number 7, as 07.*number 7, as 7"):
+        convert(raw, tmp_path / "other")
+    stems = {path.stem for path in (tmp_path / "other" / "Lollipop" / "train" / "good" / "xyz").iterdir()}
+    assert stems == {"000", "001", "042", "12345"}
+
+
 @pytest.mark.parametrize(
     ("key", "content", "message"),
     [
