@@ -87,6 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     from tqdm import tqdm
 
+    from datasets.frames import from_square
     from datasets.records import scan
     from datasets.sample import iter_samples, tensor_to_image
     from models.cfm import training
@@ -106,6 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     skipped: list[str] | None = [] if args.skip_bad else None
     records = scan(args.dataset_path, args.class_name, "test", skipped)
     run = ClassRun(args.class_name, args.save_maps, args.produce_qualitatives or args.visualize_plot)
+    native = args.save_maps is not None and args.map_size == "native"
     with tqdm(total=len(records), desc=f"{args.class_name}: inference", unit="image") as progress:
         for batch in batches(iter_samples(records, skipped), args.batch_size):
             start = time.perf_counter()
@@ -115,7 +117,8 @@ def main(argv: list[str] | None = None) -> int:
             seconds = (time.perf_counter() - start) / len(batch)
             for (record, sample), anomaly_map in zip(batch, found, strict=True):
                 image, depth, gt = tensor_to_image(sample.rgb), sample.xyz[2].numpy(), sample.gt.numpy()
-                run.add(record.defect, record.stem, image, depth, gt, anomaly_map, seconds)
+                saved = from_square(anomaly_map.aupro_map().numpy(), sample.original) if native else None
+                run.add(record.defect, record.stem, image, depth, gt, anomaly_map, seconds, saved=saved)
             progress.update(len(batch))
 
     config = result_config(detector, args.aggregation, extractor.fingerprint(), settings)

@@ -85,6 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     from tqdm import tqdm
 
+    from datasets.frames import from_square
     from datasets.records import scan
     from datasets.sample import iter_samples, tensor_to_image
     from models.dbmrnet import training
@@ -103,6 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     skipped: list[str] | None = [] if args.skip_bad else None
     records = scan(args.dataset_path, args.class_name, "test", skipped)
     run = ClassRun(args.class_name, args.save_maps, args.produce_qualitatives or args.visualize_plot)
+    native = args.save_maps is not None and args.map_size == "native"
     with tqdm(total=len(records), desc=f"{args.class_name}: inference", unit="image") as progress:
         for batch in batches(iter_samples(records, skipped), args.batch_size):
             samples = [sample for _, sample in batch]
@@ -118,7 +120,8 @@ def main(argv: list[str] | None = None) -> int:
                 pictures = tensor_to_image(sample.rgb), sample.xyz[2].numpy(), sample.gt.numpy()
                 branches = {part: maps[i] for part, maps in alone.items()}
                 what = (record.defect, record.stem, *pictures, fused[i], seconds)
-                run.add(*what, branches=branches, extra=extras[i])
+                saved = from_square(fused[i].aupro_map().numpy(), sample.original) if native else None
+                run.add(*what, branches=branches, extra=extras[i], saved=saved)
             progress.update(len(batch))
 
     config = result_config(args, detector, settings)

@@ -1,8 +1,9 @@
-"""Image frames as arrays: the border of a frame and its padding to a square."""
+"""Image frames as arrays: the border of a frame, its padding to a square, and other sizes."""
 
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 BORDER = 10  # width in pixels of the frame border where the published preprocessing looks for the background plane
 
@@ -37,3 +38,52 @@ def unpad(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Inverse of `pad_to_square`: the centred (h, w, …) part of `array`, (h, w) = shape[:2]."""
     top, left = (array.shape[0] - shape[0]) // 2, (array.shape[1] - shape[1]) // 2
     return array[top : top + shape[0], left : left + shape[1]]
+
+
+def nearest(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(h, w, …) → (H, W, …), (H, W) = shape[:2]: source index floor(i · h / H) in rows, the same in columns."""
+    rows, columns = (np.arange(new) * old // new for new, old in zip(shape[:2], array.shape[:2], strict=True))
+    return array[rows[:, None], columns[None, :]]
+
+
+def fit_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The mask of a frame at the size of a map of it, by `nearest`.
+
+    A square map of a frame that is not square belongs to the square that the frame is padded to. Any other map needs
+    the frame's aspect ratio; a side may be rounded to the next pixel.
+
+    Args:
+        mask: (h, w) bool. shape: (H, W) of the map.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        ValueError: the map has another aspect ratio. The message names both sizes.
+    """
+    (height, width), (rows, columns) = mask.shape, shape
+    if rows == columns:
+        return nearest(pad_to_square(mask), shape)
+    if abs(rows * width - columns * height) >= max(height, width):
+        raise ValueError(
+            f"the map is {columns}×{rows}, its mask {width}×{height} (W×H), expected the mask's aspect ratio or, for "
+            f"the mask padded to {max(mask.shape)}×{max(mask.shape)}, a square"
+        )
+    return nearest(mask, shape)
+
+
+def from_square(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A map of the square that a frame is padded to, at the frame's own size.
+
+    Bilinear resize to that square, centre of pixel i at (i + 0.5) · S / L - 0.5, then the padding is cut off. Where the
+    frame is smaller than the map, pixels are averaged by a triangle of as much greater width.
+
+    Args:
+        values: (S, S) float32. shape: begins with (h, w) of the frame, L = max(h, w).
+
+    Returns:
+        (h, w) float32.
+    """
+    side = max(shape[:2])
+    square = Image.fromarray(values).resize((side, side), Image.Resampling.BILINEAR)
+    return unpad(np.array(square), shape)

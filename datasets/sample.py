@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datasets.frames import pad_to_square
+from datasets.frames import nearest, pad_to_square
 from datasets.readers import read_gt, read_rgb, read_xyz, refuse_raw
 from datasets.records import Record
 from utils.errors import UserError
@@ -34,12 +34,15 @@ class Sample:
         xyz: (3, S, S) float32, metres in the camera's frame, (0, 0, 0) where invalid.
         valid: (S, S) bool, True = a measured point of the object.
         gt: (S, S) bool, True = anomalous.
+        original: (height, width) of the RGB before it was padded to a square and resized; that of its file, which in
+            data of family a is a padded square already.
     """
 
     rgb: Tensor
     xyz: Tensor
     valid: Tensor
     gt: Tensor
+    original: tuple[int, int]
 
 
 def rgb_to_tensor(image: Image.Image | np.ndarray, size: int = GRID) -> Tensor:
@@ -100,7 +103,8 @@ def make_sample(
     """
     grid, valid = xyz_to_grid(xyz, size)
     mask = torch.zeros(size, size, dtype=torch.bool) if gt is None else gt_to_grid(gt, size)
-    return Sample(rgb_to_tensor(rgb, size), grid, valid, mask)
+    width, height = rgb.size if isinstance(rgb, Image.Image) else rgb.shape[1::-1]
+    return Sample(rgb_to_tensor(rgb, size), grid, valid, mask, (height, width))
 
 
 def load_sample(record: Record, size: int = GRID) -> Sample:
@@ -188,6 +192,4 @@ def _size(shape: tuple[int, ...]) -> str:
 
 def _nearest(array: np.ndarray, size: int) -> np.ndarray:
     """(h, w[, C]) → (size, size[, C]): centred zero pad to a square, then source index floor(i · side / size)."""
-    square = pad_to_square(array)
-    index = np.arange(size) * square.shape[0] // size
-    return square[index[:, None], index[None, :]]
+    return nearest(pad_to_square(array), (size, size))

@@ -14,6 +14,9 @@ from torch import Tensor
 
 import cfm_inference
 import cfm_training
+import evaluate_maps
+from datasets.readers import read_gt, read_rgb, read_xyz
+from datasets.records import scan
 from datasets.scene_writer import Counts, write_mvtec3d
 from processing import preprocess_mvtec
 from utils import cli
@@ -94,6 +97,72 @@ def test_planted_defects_are_localised(evaluated: Path, scenes: Path) -> None:
             hits.append(bool(np.hypot(*(np.argwhere(near) - peak).T).min() < 6))
     assert len(hits) == 14
     assert np.mean(hits) > 0.8
+
+
+def score_maps(data: Path, maps: Path, output: Path, *options: str) -> dict[str, float]:
+    """What `evaluate_maps.py` says of the class."""
+    words = arguments(dataset_base_dir=data, anomaly_maps_dir=maps, output_dir=output)
+    assert evaluate_maps.main([*words, *options]) == 0
+    figures: dict[str, float] = json.loads((output / "metrics.json").read_text())["biscuit"]
+    return figures
+
+
+@pytest.mark.slow
+def test_saved_maps_have_the_aupro_of_the_result_file(evaluated: Path, scenes: Path, tmp_path: Path) -> None:
+    result = json.loads((evaluated / "q/biscuit_12ep_4bs.json").read_text())
+    exact = score_maps(scenes, evaluated / "maps", tmp_path)
+    assert exact["au_pro"] == result["aupro_exact"]["0.3"]
+    assert abs(exact["p_auroc"] - result["p_auroc"]) < 0.02  # of another normalisation of the same maps
+    papers = score_maps(scenes, evaluated / "maps", tmp_path, "--aupro_thresholds", "99")
+    assert papers["au_pro"] == result["aupro"]["0.3"]
+    one_percent = score_maps(scenes, evaluated / "maps", tmp_path, "--pro_integration_limit", "0.01")
+    assert one_percent["au_pro"] == result["aupro_exact"]["0.01"]
+    raw = score_maps(scenes.with_name("raw"), evaluated / "maps", tmp_path)
+    assert raw == exact
+
+
+@pytest.fixture(scope="module")
+def wide(scenes: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test images without 40 rows at the top and 30 at the bottom, and their maps of both sizes: data/, SIZE/."""
+    folder, rows = tmp_path_factory.mktemp("wide"), slice(40, -30)
+    for record in scan(scenes, "biscuit", "test"):
+        files = {record.rgb: read_rgb(record.rgb)[rows], record.xyz: read_xyz(record.xyz)[rows]}
+        if record.gt is not None:
+            files[record.gt] = read_gt(record.gt)[rows].astype(np.uint8) * (not record.is_good)
+        for path, values in files.items():
+            target = folder / "data" / path.relative_to(scenes)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if path == record.xyz:
+                tifffile.imwrite(target, values, photometric="rgb")
+            else:
+                Image.fromarray(values).save(target)
+    for size in ("grid", "native"):
+        options = arguments(dataset_path=folder / "data", class_name="biscuit", epochs_no=EPOCHS)
+        options += arguments(checkpoint_folder=trained, quantitative_folder=folder / "q")
+        assert cfm_inference.main([*options, *arguments(save_maps=folder / size, map_size=size)]) == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_native_maps_have_the_size_of_the_image_and_lie_on_it(wide: Path) -> None:
+    hits = []
+    for record in scan(wide / "data", "biscuit", "test"):
+        values = tifffile.imread(wide / "native" / f"{record}.tiff")
+        assert (values.shape, values.dtype) == ((230, 300), np.float32)
+        assert tifffile.imread(wide / "grid" / f"{record}.tiff").shape == (224, 224)
+        if record.gt is not None and (gt := read_gt(record.gt)).any():
+            peak = np.unravel_index(values.argmax(), values.shape)
+            hits.append(bool(np.hypot(*(np.argwhere(gt) - peak).T).min() < 8))
+    assert len(hits) == 14
+    assert np.mean(hits) > 0.8
+
+
+@pytest.mark.slow
+def test_native_maps_score_like_those_of_the_grid(wide: Path, tmp_path: Path) -> None:
+    figures = {size: score_maps(wide / "data", wide / size, tmp_path) for size in ("grid", "native")}
+    assert figures["grid"]["au_pro"] > 0.9
+    for metric, value in figures["native"].items():
+        assert abs(value - figures["grid"][metric]) < 0.02, metric
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import dbmrnet_inference
 import dbmrnet_training
+import evaluate_maps
 from datasets.scene_writer import Counts, write_mvtec3d
 from models.dbmrnet.settings import ModelSettings
 from processing import aggregate_results, preprocess_mvtec
@@ -102,6 +103,24 @@ def test_inference_reports_the_fused_map_and_each_branch(scenes: Path, trained: 
     )
     table = (tmp_path / "t.md").read_text()
     assert "DBMRNet (3D only)" in table
+
+
+def test_saved_maps_have_the_figures_of_the_result_file(scenes: Path, trained: Path, tmp_path: Path) -> None:
+    figures = {}
+    for size, shape in (("grid", (224, 224)), ("native", (200, 200))):
+        assert infer(scenes, trained, tmp_path, "--save_maps", str(tmp_path / size), "--map_size", size) == 0
+        assert {tifffile.imread(path).shape for path in (tmp_path / size).rglob("*.tiff")} == {shape}
+        words = ["--dataset_base_dir", str(scenes), "--anomaly_maps_dir", str(tmp_path / size)]
+        assert evaluate_maps.main([*words, "--output_dir", str(tmp_path)]) == 0
+        figures[size] = json.loads((tmp_path / "metrics.json").read_text())["cap"]
+    result = json.loads((tmp_path / "q/cap_2ep_3bs.json").read_text())
+    assert figures["grid"] == {
+        "au_pro": result["aupro_exact"]["0.3"],
+        "au_roc": result["i_auroc"],
+        "p_auroc": result["p_auroc"],
+    }
+    assert figures["native"] != figures["grid"]
+    assert abs(figures["native"]["au_pro"] - figures["grid"]["au_pro"]) < 0.02
 
 
 def test_score_fusion_and_checkpoint_change_the_result(scenes: Path, trained: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class ClassRun:
     """
 
     def __init__(self, class_name: str, maps_folder: Path | None, with_pictures: bool) -> None:
-        """maps_folder: where AUPRO maps go as `CLASS/test/DEFECT/STEM.tiff`, float32; None writes none."""
+        """maps_folder: where maps go as `CLASS/test/DEFECT/STEM.tiff`, float32; None writes none."""
         self.class_name, self.maps_folder, self.with_pictures = class_name, maps_folder, with_pictures
         self.predictions: list[Prediction] = []
         self.branches: dict[str, list[Prediction]] = {}
@@ -58,6 +58,7 @@ class ClassRun:
         *,
         branches: Mapping[str, ScoredMap] | None = None,
         extra: Mapping[str, np.ndarray] | None = None,
+        saved: np.ndarray | None = None,
     ) -> None:
         """Take one test image.
 
@@ -66,6 +67,7 @@ class ClassRun:
             gt: (H, W) bool, True = anomalous. found: what the detector says, on the CPU. seconds: spent on it.
             branches: what each branch of the detector says alone, on the CPU; the same names for every image.
             extra: more panels of the figure, see `visualization.save_qualitative`.
+            saved: the map for `maps_folder`, float32; by default the AUPRO map on the grid.
         """
 
         def predict(scored: ScoredMap) -> Prediction:
@@ -85,7 +87,8 @@ class ClassRun:
         for name, scored in (branches or {}).items():
             self.branches.setdefault(name, []).append(predict(scored))
         if self.maps_folder:
-            save_map(self.maps_folder / self.class_name / "test" / defect / f"{stem}.tiff", prediction.aupro_map)
+            path = self.maps_folder / self.class_name / "test" / defect / f"{stem}.tiff"
+            save_map(path, prediction.aupro_map if saved is None else saved)
         if self.with_pictures:
             self.panels.append(extra or {})
             self.pictures.append(

@@ -203,7 +203,7 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_result_options(parser: argparse.ArgumentParser, name: str = "mvtec") -> None:
-    """--quantitative_folder, --qualitative_folder, --produce_qualitatives, --visualize_plot, --save_maps.
+    """--quantitative_folder, --qualitative_folder, --produce_qualitatives, --visualize_plot, --save_maps, --map_size.
 
     Args:
         name: end of the default folders' names. Methods need folders of their own: their files have the same names.
@@ -230,7 +230,14 @@ def add_result_options(parser: argparse.ArgumentParser, name: str = "mvtec") -> 
         "--save_maps",
         type=Path,
         metavar="DIR",
-        help="also save the anomaly maps behind AUPRO, 224×224 float32, as DIR/CLASS/test/DEFECT/STEM.tiff",
+        help="also save the anomaly maps behind AUPRO, float32, as DIR/CLASS/test/DEFECT/STEM.tiff",
+    )
+    parser.add_argument(
+        "--map_size",
+        choices=("grid", "native"),
+        default="grid",
+        help="of the saved maps: grid = 224×224, of the square that the image is padded to; native = the size of the "
+        "RGB file (default: %(default)s)",
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.files import atomic_path, write_json
-from utils.metrics import aupro, auroc, pro_curve, sort_pixels
+from utils.metrics import aupro, auroc, auroc_of_sorted, pro_curve, sort_pixels
 
 GOOD = "good"
 AUPRO_LIMITS = (0.3, 0.1, 0.05, 0.01)
@@ -106,10 +106,10 @@ def _check(predictions: Sequence[Prediction]) -> None:
 
 def _aupros(predictions: Sequence[Prediction], *protocols: int | None) -> list[dict[str, float | None]]:
     """For each protocol (number of thresholds, or None = exact) the areas at all limits."""
-    gts = np.stack([p.gt for p in predictions])
-    if not gts.any() or gts.all():
+    gts = [p.gt for p in predictions]
+    if not _both_kinds(gts):
         return [dict.fromkeys(map(str, AUPRO_LIMITS)) for _ in protocols]
-    pixels = sort_pixels(np.stack([p.aupro_map for p in predictions]), gts)
+    pixels = sort_pixels([p.aupro_map for p in predictions], gts)
     curves = [pro_curve(pixels, protocol) for protocol in protocols]
     return [{str(limit): aupro(*curve, limit) for limit in AUPRO_LIMITS} for curve in curves]
 
@@ -124,6 +124,37 @@ def _image_auroc(predictions: Sequence[Prediction]) -> float | None:
 
 def _auroc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     return auroc(labels, scores) if labels.any() and not labels.all() else None
+
+
+def _both_kinds(gts: Sequence[np.ndarray]) -> bool:
+    """Whether masks have anomalous and normal pixels."""
+    return any(gt.any() for gt in gts) and not all(gt.all() for gt in gts)
+
+
+def map_metrics(
+    maps: Sequence[np.ndarray],
+    gts: Sequence[np.ndarray],
+    labels: Sequence[bool],
+    limit: float = AUPRO_LIMITS[0],
+    thresholds: int | None = None,
+) -> dict[str, float | None]:
+    """Metrics of one class from nothing but its maps, of any method; an image's score is the maximum of its map.
+
+    Args:
+        maps: (H, W) of each test image, finite, higher = more anomalous; sizes may differ.
+        gts: (H, W) bool of each map, True = anomalous. labels: True = the image is anomalous.
+        limit: FPR in (0, 1] up to which AUPRO is integrated. thresholds: of its curve, None = all distinct scores.
+
+    Returns:
+        `au_pro`, `au_roc` of the images and `p_auroc` of the pixels, in [0, 1]; None where good or defective images,
+        or normal or anomalous pixels, are absent.
+    """
+    image_auroc = _auroc(np.array(labels), np.array([float(values.max()) for values in maps]))
+    if not _both_kinds(gts):
+        return {"au_pro": None, "au_roc": image_auroc, "p_auroc": None}
+    pixels = sort_pixels(maps, gts)
+    area = aupro(*pro_curve(pixels, thresholds), limit)
+    return {"au_pro": area, "au_roc": image_auroc, "p_auroc": auroc_of_sorted(pixels.normal, pixels.anomalous)}
 
 
 def result_name(class_name: str, epochs: int, batch_size: int) -> str:

@@ -120,6 +120,14 @@ def test_unpadded_cloud_and_mask_stay_aligned_with_the_rgb() -> None:
     assert (bright ^ sample.valid).sum() < 0.05 * sample.valid.sum()  # only the resampled rim differs
 
 
+def test_sample_knows_the_size_of_its_image(tmp_path: Path) -> None:
+    rgb, xyz = scan_arrays(50, 80)
+    assert make_sample(rgb, xyz).original == (50, 80)
+    assert make_sample(Image.fromarray(rgb), xyz, size=32).original == (50, 80)
+    padded = np.pad(xyz, ((15, 15), (0, 0), (0, 0)))
+    assert load_sample(write_record(tmp_path, rgb, padded)).original == (50, 80)
+
+
 def test_every_positive_mask_value_is_anomalous() -> None:
     gt = np.zeros((224, 224), np.uint8)
     gt[0, :4] = (255, 254, 1, 0)

@@ -29,7 +29,7 @@ def sample(seed: int = 0, dent: float = 0.0) -> Sample:
     rgb = torch.stack([ribs, 0.5 * ribs, v / 300 - 0.3]) * valid + 0.02 * torch.randn(
         3, SIZE, SIZE, generator=generator
     )
-    return Sample(rgb, xyz, valid, torch.zeros_like(valid))
+    return Sample(rgb, xyz, valid, torch.zeros_like(valid), (SIZE, SIZE))
 
 
 @pytest.fixture(scope="module")

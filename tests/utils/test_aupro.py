@@ -88,6 +88,33 @@ def test_expected_values(name: str, thresholds: int | None) -> None:
     assert got == pytest.approx(expected, abs=1e-12)
 
 
+def test_maps_of_mixed_sizes_and_types_equal_the_definition() -> None:
+    maps, gts = random_case(4, 30)
+    cut = [np.s_[:, :], np.s_[:7], np.s_[3:, 2:9]]
+    types = [np.dtype(">f2"), np.float32, np.float64]
+    parts = [(0.1 * values[c]).astype(kind) for values, c, kind in zip(maps, cut, types, strict=True)]
+    masks = [gt[c] for gt, c in zip(gts, cut, strict=True)]
+    pixels = sort_pixels(parts, masks)
+    normal = np.concatenate([values[~gt] for values, gt in zip(parts, masks, strict=True)])
+    np.testing.assert_array_equal(pixels.normal, np.sort(normal))
+    # Padding with a score below all others and the label "normal" moves points to the right, by the same factor each.
+    padded, labels = np.full(maps.shape, -1.0), np.zeros(gts.shape, bool)
+    for i, (part, gt) in enumerate(zip(parts, masks, strict=True)):
+        padded[i, : part.shape[0], : part.shape[1]], labels[i, : gt.shape[0], : gt.shape[1]] = part, gt
+    fpr, pro = pro_curve(pixels, None)
+    points = [(x * (~labels).sum() / normal.size, y) for x, y in points_by_definition(padded, labels, None)]
+    for limit in (0.3, 0.05):
+        assert aupro(fpr, pro, limit) == pytest.approx(area_by_definition(points, limit), abs=1e-12)
+
+
+def test_a_list_of_maps_is_as_good_as_an_array() -> None:
+    maps, gts = random_case(8, 50)
+    stacked, listed = sort_pixels(maps, gts), sort_pixels(list(maps), list(gts))
+    for name in ("normal", "anomalous", "overlap_below"):
+        np.testing.assert_array_equal(getattr(stacked, name), getattr(listed, name))
+    assert listed.normal.dtype == maps.dtype
+
+
 def test_regions_that_touch_at_a_corner_are_one() -> None:
     gt = np.zeros((1, 4, 4), dtype=bool)
     gt[0, 0, 0] = gt[0, 1, 1] = gt[0, 1, 2] = True  # one 8-connected region of three pixels
@@ -170,8 +197,12 @@ def test_refusals() -> None:
         sort_pixels(maps, gt)
     with pytest.raises(ValueError, match="0 normal and 9 anomalous"):
         sort_pixels(maps, ~gt)
-    with pytest.raises(ValueError, match=r"one shape \(N, H, W\)"):
+    with pytest.raises(ValueError, match=r"of its mask's shape, got shapes \[\(3,\)\] and \[\(3,\)\]"):
         sort_pixels(maps[0], gt[0])
+    with pytest.raises(ValueError, match=r"of its mask's shape, got shapes \[\(3, 3\)\] and \[\(3, 2\), \(3, 3\)\]"):
+        sort_pixels([maps[0], maps[0]], [gt[0], gt[0, :, :2]])
+    with pytest.raises(ValueError, match="of its mask's shape"):
+        sort_pixels([maps[0], maps[0]], [gt[0]])
     with pytest.raises(ValueError, match="NaN"):
         sort_pixels(np.full_like(maps, np.nan), gt)
     gt[0, 0, 0] = True

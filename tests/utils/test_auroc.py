@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.metrics import auroc
+from utils.metrics import auroc, auroc_of_sorted, sort_pixels
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
@@ -53,6 +53,8 @@ def test_expected_values_of_pixels_and_images() -> None:
     arrays, expected = np.load(GOLDEN / "metrics.npz"), json.loads((GOLDEN / "metrics.json").read_text())
     maps, gts = arrays["maps"], arrays["gts"] > 0
     assert auroc(gts, maps) == pytest.approx(expected["pixel_auroc"], abs=1e-12)
+    pixels = sort_pixels(maps, gts)
+    assert auroc_of_sorted(pixels.normal, pixels.anomalous) == auroc(gts, maps)
     images = auroc(gts.any(axis=(1, 2)), maps.max(axis=(1, 2)))
     assert images == pytest.approx(expected["image_auroc_max"], abs=1e-12)
 

@@ -61,6 +61,15 @@ def test_branches_are_predictions_of_their_own(tmp_path: Path) -> None:
     assert run.timing()["seconds_per_image_median"] == 1.25
 
 
+def test_another_map_can_be_saved(tmp_path: Path) -> None:
+    run = ClassRun("gear", tmp_path, with_pictures=False)
+    found = maps(np.zeros((SIDE, SIDE), bool), torch.Generator().manual_seed(0))["sum"]
+    large = np.arange(30 * 50, dtype=np.float32).reshape(30, 50)
+    run.add("good", "000", IMAGE, DEPTH, np.zeros((SIDE, SIDE), bool), found, 0.25, saved=large)
+    assert np.array_equal(tifffile.imread(tmp_path / "gear/test/good/000.tiff"), large)
+    assert np.array_equal(run.predictions[0].aupro_map, found.aupro_map().numpy())
+
+
 def test_methods_without_branches_and_panels() -> None:
     run = ClassRun("gear", None, with_pictures=False)
     found = maps(np.zeros((SIDE, SIDE), bool), torch.Generator().manual_seed(0))["sum"]

@@ -52,6 +52,14 @@ def test_methods_have_result_folders_of_their_own(parser: argparse.ArgumentParse
     assert args.qualitative_folder == Path("results/qualitatives_mine")
 
 
+def test_maps_are_saved_on_the_grid_unless_asked_otherwise(parser: argparse.ArgumentParser) -> None:
+    cli.add_result_options(parser)
+    assert parser.parse_args([]).map_size == "grid"
+    assert parser.parse_args(["--map_size", "native"]).map_size == "native"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--map_size", "800"])
+
+
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from utils.errors import UserError
-from utils.evaluation import Prediction, evaluate, write_results
+from utils.evaluation import Prediction, evaluate, map_metrics, write_results
 from utils.metrics import aupro, auroc, pro_curve, sort_pixels
 
 
@@ -42,6 +42,32 @@ def test_metrics_are_those_of_the_stacked_maps(predictions: list[Prediction]) ->
     assert metrics["p_auroc"] == auroc(gts, np.stack([p.pixel_map for p in predictions]))
     scores = np.array([p.image_score for p in predictions])
     assert metrics["i_auroc"] == auroc(np.array([p.defect != "good" for p in predictions]), scores)
+
+
+def test_metrics_of_maps_are_the_exact_ones(predictions: list[Prediction]) -> None:
+    maps, gts, labels = ([getattr(p, name) for p in predictions] for name in ("aupro_map", "gt", "label"))
+    metrics = evaluate([replace(p, pixel_map=p.aupro_map) for p in predictions])  # the score is the maximum already
+    found = map_metrics(maps, gts, labels)
+    assert found == {
+        "au_pro": metrics["aupro_exact"]["0.3"],
+        "au_roc": metrics["i_auroc"],
+        "p_auroc": metrics["p_auroc"],
+    }
+    assert map_metrics(maps, gts, labels, 0.05, 99)["au_pro"] == metrics["aupro"]["0.05"]
+
+
+def test_metrics_of_maps_may_be_undefined(predictions: list[Prediction]) -> None:
+    def metrics(chosen: list[Prediction]) -> dict[str, float | None]:
+        return map_metrics([p.aupro_map for p in chosen], [p.gt for p in chosen], [p.label for p in chosen])
+
+    assert metrics(predictions[:5]) == {"au_pro": None, "au_roc": None, "p_auroc": None}
+    only_bad = metrics(predictions[5:])
+    assert only_bad["au_roc"] is None
+    assert only_bad["au_pro"] == evaluate(predictions[5:])["aupro_exact"]["0.3"]
+    vanished = metrics([replace(p, gt=np.zeros((16, 16), bool)) for p in predictions])
+    assert vanished == {"au_pro": None, "au_roc": evaluate(predictions)["i_auroc"], "p_auroc": None}
+    full = metrics([replace(p, gt=np.ones((16, 16), bool)) for p in predictions])
+    assert full == vanished
 
 
 def test_per_defect_is_against_all_good_images(predictions: list[Prediction]) -> None:

@@ -1,6 +1,6 @@
 """Metrics of anomaly detection: per-region overlap and the area under the ROC curve."""
 
 from utils.metrics.aupro import SortedPixels, aupro, pro_curve, sort_pixels
-from utils.metrics.auroc import auroc
+from utils.metrics.auroc import auroc, auroc_of_sorted
 
-__all__ = ["SortedPixels", "aupro", "auroc", "pro_curve", "sort_pixels"]
+__all__ = ["SortedPixels", "aupro", "auroc", "auroc_of_sorted", "pro_curve", "sort_pixels"]

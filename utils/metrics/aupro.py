@@ -6,6 +6,7 @@ rate (FPR) is the share of all normal pixels that are detected. Defined by Bergm
 Dataset", IJCV 2021.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,22 +27,24 @@ class SortedPixels:
     """(m + 1,) float64, from 0 to 1: mean overlap that the i lowest anomalous pixels make up."""
 
 
-def sort_pixels(maps: np.ndarray, gts: np.ndarray) -> SortedPixels:
-    """Sort the pixels of N score maps and weigh the anomalous ones by their region.
+def sort_pixels(maps: Iterable[np.ndarray], gts: Iterable[np.ndarray]) -> SortedPixels:
+    """Sort the pixels of N ≥ 1 score maps and weigh the anomalous ones by their region.
 
     Args:
-        maps: (N, H, W) scores, any unit, higher = more anomalous.
-        gts: (N, H, W) boolean, True = anomalous.
+        maps: an (N, H, W) array, or N arrays (H, W) whose sizes may differ; any unit, higher = more anomalous.
+        gts: of the same shapes, boolean, True = anomalous.
 
     Raises:
         ValueError: shapes differ, a score is NaN, or there are no anomalous or no normal pixels (PRO is undefined).
     """
-    maps, gts = np.asarray(maps), np.asarray(gts, dtype=bool)
-    if maps.ndim != 3 or maps.shape != gts.shape:
-        raise ValueError(f"expected maps and masks of one shape (N, H, W), got {maps.shape} and {gts.shape}")
-    if np.isnan(maps).any():
+    maps, gts = [np.asarray(values) for values in maps], [np.asarray(gt, dtype=bool) for gt in gts]
+    shapes, expected = [values.shape for values in maps], [gt.shape for gt in gts]
+    if shapes != expected or any(len(shape) != 2 for shape in shapes):
+        found = f"{sorted(set(shapes))} and {sorted(set(expected))}"
+        raise ValueError(f"expected maps and masks (H, W), each map of its mask's shape, got shapes {found}")
+    if any(np.isnan(values).any() for values in maps):
         raise ValueError("maps hold NaN")
-    anomalous, normal = maps[gts], maps[~gts]
+    anomalous, normal = _pick(maps, gts, True), _pick(maps, gts, False)
     if not normal.size or not anomalous.size:
         raise ValueError(f"PRO needs both classes, got {normal.size} normal and {anomalous.size} anomalous pixels")
     normal.sort()
@@ -51,8 +54,17 @@ def sort_pixels(maps: np.ndarray, gts: np.ndarray) -> SortedPixels:
     return SortedPixels(normal, anomalous[order], overlap_below / overlap_below[-1])
 
 
-def _region_weights(gts: np.ndarray) -> np.ndarray:
-    """(m,) 1 / (pixels of its region) for each anomalous pixel of (N, H, W) masks, in row-major order."""
+def _pick(maps: Sequence[np.ndarray], gts: Sequence[np.ndarray], anomalous: bool) -> np.ndarray:
+    """(n,) scores of the pixels of one kind, map by map, in row-major order; filled in place, without a second copy."""
+    ends = np.cumsum([np.count_nonzero(gt == anomalous) for gt in gts])
+    picked = np.empty(ends[-1], np.result_type(*maps).newbyteorder("="))
+    for values, gt, part in zip(maps, gts, np.split(picked, ends[:-1]), strict=True):
+        part[:] = values[gt == anomalous]
+    return picked
+
+
+def _region_weights(gts: Sequence[np.ndarray]) -> np.ndarray:
+    """(m,) 1 / (pixels of its region) for each anomalous pixel of masks (H, W), in row-major order."""
     weights = []
     for gt in gts:
         if gt.any():

@@ -26,6 +26,11 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     normal, anomalous = np.sort(scores[~labels]), np.sort(scores[labels])
     if not normal.size or not anomalous.size:
         raise ValueError(f"AUROC needs both classes, got {normal.size} normal and {anomalous.size} anomalous scores")
+    return auroc_of_sorted(normal, anomalous)
+
+
+def auroc_of_sorted(normal: np.ndarray, anomalous: np.ndarray) -> float:
+    """`auroc` of scores that were sorted before: (n,) and (m,), ascending, without NaN; neither is empty."""
     below = np.searchsorted(normal, anomalous, side="left").sum(dtype=np.int64)
     not_above = np.searchsorted(normal, anomalous, side="right").sum(dtype=np.int64)
     return float(int(below) + int(not_above)) / (2.0 * normal.size * anomalous.size)

@@ -1,6 +1,7 @@
 """The camera fitted to a cloud: through padding and resizing, and for clouds with turned axes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,7 +113,7 @@ def test_turned_axes_need_the_general_projection(make_dome: Callable[..., Sample
 
     xyz = torch.zeros_like(original.xyz)
     xyz[:, original.valid] = moved.float().T
-    turned = Sample(original.rgb, xyz, original.valid, original.gt)
+    turned = replace(original, xyz=xyz)
     assert float(reprojection(turned, settings).square().mean().sqrt()) < 0.1
     found, straight = (prepare([sample], settings, 0, CPU) for sample in (turned, original))
     # The network sees the same cloud, whatever the axes of the file.
