@@ -15,6 +15,8 @@ SUFFIXES = {
     "gt": (".png", ".tiff", ".tif"),
 }
 
+_CONVERT = "Datasets with other names for these folders: see processing/convert_rgbd.py --help."
+
 
 @dataclass(frozen=True)
 class Record:
@@ -102,7 +104,8 @@ def scan(dataset_path: Path, class_name: str, split: str, skipped: list[str] | N
     records: list[Record] = []
     for defect in sorted(_folders(folder), key=lambda path: (path.name != "good", path.name)):
         if split != "test" and defect.name != "good":
-            raise UserError(f"{defect}: {split}/ may hold only good/ (nominal samples). Move this folder to test/.")
+            advice = _CONVERT if defect.name.lower() == "good" else "Move this folder to test/."
+            raise UserError(f"{defect}: {split}/ may hold only good/ (nominal samples). {advice}")
         records += _pair(defect, class_name, split, problems)
         if problems and skipped is None:
             raise UserError(problems[0])
@@ -132,7 +135,10 @@ def _pair(folder: Path, class_name: str, split: str, problems: list[str]) -> lis
     for kind in ("rgb", "xyz", "gt") if wants_gt else ("rgb", "xyz"):
         if not (folder / kind).is_dir():
             needed = "Every defect folder of test/" if kind == "gt" else "Every sample folder"
-            problems.append(f"{folder / kind}: no such folder. {needed} needs {kind}/<stem>{SUFFIXES[kind][0]}.")
+            advice = f" {_CONVERT}" if (folder / "ground_truth").is_dir() else ""
+            problems.append(
+                f"{folder / kind}: no such folder. {needed} needs {kind}/<stem>{SUFFIXES[kind][0]}.{advice}"
+            )
             return []
     records = []
     for stem in sorted(set().union(*files.values())):

@@ -144,6 +144,15 @@ def test_anomalies_in_train_are_refused(root: Path) -> None:
         scan(root, "bolt", "train")
 
 
+def test_relatives_of_the_layout_name_the_converter(root: Path) -> None:
+    (root / "bolt/test/hole/gt").rename(root / "bolt/test/hole/ground_truth")
+    with pytest.raises(UserError, match=r"hole/gt: no such folder.*see processing/convert_rgbd\.py"):
+        scan(root, "bolt", "test")
+    (root / "bolt/train/good").rename(root / "bolt/train/GOOD")
+    with pytest.raises(UserError, match=r"train/GOOD: .*see processing/convert_rgbd\.py"):
+        scan(root, "bolt", "train")
+
+
 def test_raw_eyecandies_layout_names_the_converter(tmp_path: Path) -> None:
     touch(tmp_path, "Confetto/train/data/000_image_0.png", "Confetto/test_public/data/00_image_0.png")
     for split in ("train", "test"):
