@@ -1,5 +1,6 @@
-"""Small raw datasets: a dome on a tilted plane."""
+"""Small raw datasets: a dome on a tilted plane, and generated scenes as a depth camera stores them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+
+from datasets.scenes import Scene, render_scene
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +28,30 @@ def write_sample() -> Callable[..., None]:
 def write_dataset() -> Callable[..., Path]:
     """(root, samples a folder, (height, width)) writes one class "part" in all splits, and returns root."""
     return _write_dataset
+
+
+@pytest.fixture(scope="session")
+def rgbd_scenes() -> dict[str, Scene]:
+    """Generated scenes, 120×120, by split, defect and stem."""
+    parts = {"train/good/000": None, "train/good/001": None, "test/good/000": None, "test/hole/000": "hole"}
+    return {part: render_scene("gear", defect, 120, seed) for seed, (part, defect) in enumerate(parts.items())}
+
+
+@pytest.fixture
+def realsense(tmp_path: Path, rgbd_scenes: dict[str, Scene]) -> Path:
+    """RGB and 16-bit depth in tenths of a millimetre, masks of defects, one JSON as the camera's SDK gives it."""
+    root = tmp_path / "scans"
+    for part, scene in rgbd_scenes.items():
+        (root / part).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(scene.rgb).save(root / f"{part}_color.png")
+        Image.fromarray(np.rint(scene.xyz[..., 2] * 10_000).astype(np.uint16)).save(root / f"{part}_depth.png")
+        if "hole" in part:
+            Image.fromarray(scene.gt).save(root / f"{part}_mask.png")
+    camera = rgbd_scenes["test/hole/000"].camera
+    pinhole = {"fx": camera.focal, "fy": camera.focal, "ppx": camera.cx, "ppy": camera.cy}
+    content = pinhole | {"width": 120, "height": 120, "coeffs": [0, 0, 0, 0, 0], "depth_scale": 0.0001}
+    (root / "camera.json").write_text(json.dumps(content))
+    return root
 
 
 def _raw_scan(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

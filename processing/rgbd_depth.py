@@ -1,0 +1,60 @@
+"""Depth images and stored clouds → organised clouds in metres. Pure arrays.
+
+Camera frame: x right, y down, z along the optical axis; integer pixel coordinates are pixel centres.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+TINY = 1e-9
+"""Metres. Stands for a coordinate of 0 in a measured point: the papers, and all that reads clouds here, call a point
+valid when its three coordinates are non-zero, and would lose the column and the row of the principal point."""
+
+
+def measured(stored: np.ndarray, invalid: float | str | None = None) -> NDArray[np.bool_]:
+    """(h, w) bool, True where something was measured: z neither 0, NaN, infinite, nor the given value.
+
+    Args:
+        stored: (h, w) depth or (h, w, 3) cloud as stored, z the last channel.
+        invalid: one more value that means "nothing", in stored units; "maximum" = the largest of the array's type.
+    """
+    z = stored[..., 2] if stored.ndim == 3 else stored
+    valid: NDArray[np.bool_] = np.isfinite(stored).all(axis=2) if stored.ndim == 3 else np.isfinite(stored)
+    valid &= z != 0
+    if invalid == "maximum":
+        return valid & (z != (np.finfo(z.dtype) if z.dtype.kind == "f" else np.iinfo(z.dtype)).max)
+    return valid if invalid is None else valid & (z != invalid)
+
+
+def depth_to_points(depth: np.ndarray, fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:
+    """(h, w) distance along the optical axis → (h, w, 3) points, x = (u − cx)·z/fx, y = (v − cy)·z/fy.
+
+    Args:
+        depth: metres.
+        fx, fy, cx, cy: pinhole intrinsics in pixels.
+    """
+    z = depth.astype(np.float64)
+    v, u = np.ogrid[: depth.shape[0], : depth.shape[1]]
+    return np.stack([(u - cx) * z / fx, (v - cy) * z / fy, z], axis=-1)
+
+
+def to_cloud(points: np.ndarray, valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(h, w, 3) float32 cloud: (0, 0, 0) where not `valid`, behind the camera or out of the type's range.
+
+    A coordinate of exactly 0 of any other point becomes `TINY`.
+
+    Args:
+        points: (h, w, 3) metres.
+        valid: (h, w) bool, True = measured.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        cloud = points.astype(np.float32)
+    kept = valid & np.isfinite(cloud).all(axis=2) & (cloud[..., 2] > 0)
+    cloud[cloud == 0] = TINY
+    return np.where(kept[..., None], cloud, np.float32(0))
+
+
+def extent(cloud: np.ndarray) -> NDArray[np.float64]:
+    """(3,) width, height and depth in metres of the box around the valid points of an (h, w, 3) cloud."""
+    points = cloud[(cloud != 0).all(axis=2)].astype(np.float64)
+    return points.max(axis=0) - points.min(axis=0) if len(points) else np.zeros(3)

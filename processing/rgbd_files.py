@@ -1,0 +1,164 @@
+"""One sample of people's own RGB + depth (or organised cloud) files → its files in the layout of MVTec 3D-AD."""
+
+import filecmp
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from datasets.frames import BORDER
+from datasets.readers import open_image, read_array, read_gt, read_rgb
+from datasets.records import SUFFIXES
+from processing.background import object_mask
+from processing.clean_files import Outcome, copy_file, is_cleaned
+from processing.cloud_files import read_cloud
+from processing.manifest import write_cloud
+from processing.rgbd_depth import depth_to_points, measured, to_cloud
+from processing.rgbd_jobs import Job
+from utils.errors import UserError
+
+_OTHERS = "Other ways: --background depth-range, mask, or none."
+
+
+def convert(job: Job) -> Outcome:
+    """Convert one sample. The cloud is written last: its stamp says that all files of the sample are finished."""
+    try:
+        if job.problem is not None:
+            raise UserError(job.problem)
+        shape = _check_images(job)
+        _check_target(job)
+        cloud = _read_cloud(job, shape)
+        if not cloud.any():
+            raise UserError(
+                f"{job.geometry}: no valid point; expected a scan. Check --unit and --invalid, or remove it."
+            )
+        kept = _foreground(job, cloud)
+        cloud = np.where(kept[..., None], cloud, np.float32(0))
+        share = round(float(np.count_nonzero(cloud[..., 2])) / kept.size, 6)
+        if not share:
+            raise UserError(
+                f"{job.geometry}: nothing is left after --background {job.done.background}; expected an object. "
+                f"{_OTHERS}"
+            )
+        for kind, path in job.copies().items():
+            copy_file(job.sources[kind], path)
+        write_cloud(job.target / job.name, cloud, job.done, share)
+    except UserError as error:
+        return Outcome(job.name, None, str(error))
+    return Outcome(job.name, share, None)
+
+
+def _check_target(job: Job) -> None:
+    """Refuse to replace another sample: an RGB image with other content, or a file of the same stem."""
+    for kind, path in job.copies().items():
+        other = [path.with_suffix(suffix) for suffix in SUFFIXES[kind] if suffix != path.suffix]
+        clash = [sibling for sibling in other if sibling.exists()]
+        if kind == "rgb" and path.exists() and not filecmp.cmp(job.sources[kind], path, shallow=False):
+            clash.append(path)
+        if clash:
+            raise UserError(
+                f"{job.sources[kind]}: would become {path}, but {clash[0]} is there with other content, from an "
+                "earlier call. Give the sample another name ({stem}), or remove that file if this one replaces it."
+            )
+
+
+def _check_images(job: Job) -> tuple[int, int]:
+    """(h, w) of the RGB image; it and the mask are read, so that what is copied can be read again."""
+    for kind in job.copies():
+        if job.sources[kind].suffix.lower() not in SUFFIXES[kind]:
+            raise UserError(
+                f"{job.sources[kind]}: expected a file as {', '.join(SUFFIXES[kind])}. Convert it to PNG, which loses "
+                "nothing."
+            )
+    height, width = read_rgb(job.sources["rgb"]).shape[:2]
+    camera = job.done.camera
+    if camera is not None and camera.size not in (None, (width, height)):
+        raise UserError(
+            f"{job.sources['rgb']}: is {width}×{height} (W×H), {job.sources['intrinsics']} is for "
+            f"{camera.size[0]}×{camera.size[1]}. Pass the intrinsics of this resolution; if the images were scaled, "
+            "fx, cx and fy, cy scale with width and height."
+        )
+    if (path := job.sources.get("gt")) is not None:
+        mask = read_gt(path)
+        _check_size(path, mask.shape, (height, width))
+        if mask.any() and job.folder.endswith("/good"):
+            raise UserError(f"{path}: marks a defect, but the sample is good. Move it to a defect, or clear the mask.")
+    return height, width
+
+
+def _check_size(path: Path, found: tuple[int, ...], expected: tuple[int, int]) -> None:
+    if found[:2] != expected:
+        raise UserError(
+            f"{path}: is {found[1]}×{found[0]}, its RGB {expected[1]}×{expected[0]} (W×H). Expected equal sizes, pixel "
+            "by pixel the same view: align depth to colour in the camera's software (RealSense: align) and export "
+            "again. Nothing is resized here."
+        )
+
+
+def _read_cloud(job: Job, shape: tuple[int, int]) -> np.ndarray:
+    """(h, w, 3) float32 metres, (0, 0, 0) where nothing was measured."""
+    path, done = job.geometry, job.done
+    depth = "depth" in job.sources
+    stored = _read_depth(path) if depth else read_cloud(path, shape)
+    _check_size(path, stored.shape, shape)
+    valid = measured(stored, done.invalid)
+    z = stored if depth else stored[..., 2]
+    if np.count_nonzero(z[valid] < 0) > np.count_nonzero(valid) / 2:
+        raise UserError(
+            f"{path}: z is negative in most points; expected the distance along the optical axis, growing away from "
+            "the camera. Export the cloud in the camera's own frame (x right, y down, z forward)."
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not depth:
+            assert done.unit is not None
+            return to_cloud(stored.astype(np.float64) * done.unit, valid)
+        camera = done.camera
+        assert camera is not None
+        assert camera.depth_scale is not None
+        metres = stored.astype(np.float64) * camera.depth_scale
+        return to_cloud(depth_to_points(metres, camera.fx, camera.fy, camera.cx, camera.cy), valid)
+
+
+def _read_depth(path: Path) -> np.ndarray:
+    """(h, w) numbers as stored."""
+    suffix = path.suffix.lower()
+    if suffix == ".png":
+        stored = np.asarray(open_image(path))
+        if stored.dtype == np.int32:
+            stored = stored.astype(np.uint16)  # what older Pillows make of 16 bits
+    elif suffix in (".tif", ".tiff", ".npy"):
+        stored = read_array(path)
+    else:
+        raise UserError(f"{path}: expected depth as 16-bit PNG, TIFF or NPY. Export it as one of these.")
+    if stored.ndim == 3 and stored.shape[2] == 1:
+        stored = stored[..., 0]
+    if stored.ndim != 2 or stored.dtype.itemsize == 1:
+        raise UserError(
+            f"{path}: expected one number of 16 bits or more for each pixel, found shape {stored.shape} and "
+            f"{stored.dtype}: a preview picture, not depth? Export the measured depth (16-bit PNG, TIFF or NPY)."
+        )
+    return stored
+
+
+def _foreground(job: Job, cloud: np.ndarray) -> np.ndarray:
+    """(h, w) bool, True where the object is."""
+    done, path = job.done, job.geometry
+    if done.background == "mask":
+        mask = read_gt(job.sources["foreground"])
+        _check_size(job.sources["foreground"], mask.shape, (cloud.shape[0], cloud.shape[1]))
+        return mask
+    if done.background == "depth-range":
+        assert done.depth_range is not None
+        near, far = done.depth_range
+        return (cloud[..., 2] >= near) & (cloud[..., 2] <= far)
+    if done.background == "none":
+        return np.ones(cloud.shape[:2], bool)
+    if is_cleaned(cloud):
+        raise UserError(
+            f"{path}: at most half of the {BORDER}-pixel frame border is valid; --background plane expects a flat "
+            f"ground that fills the frame border. {_OTHERS}"
+        )
+    try:
+        return object_mask(cloud, np.random.default_rng([done.seed, zlib.crc32(job.name.encode())]), done.settings)
+    except UserError as error:
+        raise UserError(f"{path}: {error}. Check --unit. {_OTHERS}") from error

@@ -1,0 +1,311 @@
+"""What to convert: which of people's own files belong together, and how each sample is to be converted."""
+
+import filecmp
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from processing.camera_files import Intrinsics, depth_unit, find_intrinsics, read_camera_file
+from processing.file_patterns import FIELDS, Pattern, check_fields, spelled
+from processing.manifest import VERSION, Preprocessing, stamped_share
+from utils.errors import UserError
+
+GEOMETRY = ("depth", "xyz")
+"""Kinds of file that hold a sample's geometry; it has one of them."""
+
+
+@dataclass(frozen=True)
+class Conversion(Preprocessing):
+    """How files are converted.
+
+    Attributes:
+        background: "plane", "depth-range", "mask" or "none".
+        depth_range: of "depth-range": nearest and farthest z in metres.
+        unit: metres per stored unit, or None where the camera's file says it.
+        invalid: a stored value that means "not measured", besides 0 and NaN; "maximum" = the largest of the type.
+        camera: of one sample with a depth image; None in the manifest, since cameras may differ.
+    """
+
+    family: str = "rgbd"
+    background: str = "plane"
+    depth_range: tuple[float, float] | None = None
+    unit: float | None = None
+    invalid: float | str | None = None
+    camera: Intrinsics | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        settings: dict[str, Any] = {"background": self.background, "unit": self.unit, "invalid": self.invalid}
+        if self.depth_range is not None:
+            settings["depth_range"] = list(self.depth_range)
+        if self.background == "plane":
+            settings |= asdict(self.settings)
+        if (camera := self.camera) is not None:
+            settings["camera"] = [camera.fx, camera.fy, camera.cx, camera.cy, camera.depth_scale]
+        return {"family": self.family, "version": VERSION, "seed": self.seed, "settings": settings}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where the files are.
+
+    Attributes:
+        patterns: of "rgb", of "depth" or "xyz", and where given of "gt", "foreground" and "intrinsics".
+        given: fields that --rgb does not have.
+        camera: where its four numbers were given instead of a file.
+    """
+
+    patterns: Mapping[str, Pattern]
+    given: Mapping[str, str]
+    camera: Intrinsics | None = None
+
+    def folders(self) -> list[Path]:
+        """The folders of the samples' files."""
+        return [pattern.base for kind, pattern in self.patterns.items() if kind not in ("foreground", "intrinsics")]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One sample to convert.
+
+    Attributes:
+        sources: its files by kind; only "rgb" where there is a problem.
+        target: root of the converted dataset.
+        folder: where the sample goes, relative to `target`: class/split/defect.
+        stem: file name without suffix.
+        done: what to do, with the sample's own camera and unit.
+        problem: why it cannot be converted, or None.
+    """
+
+    sources: Mapping[str, Path]
+    target: Path
+    folder: str
+    stem: str
+    done: Conversion
+    problem: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The cloud's path relative to the target, the key of the manifest."""
+        return f"{self.folder}/xyz/{self.stem}.tiff"
+
+    @property
+    def geometry(self) -> Path:
+        """The depth image or the cloud."""
+        return next(self.sources[kind] for kind in GEOMETRY if kind in self.sources)
+
+    def copies(self) -> dict[str, Path]:
+        """Kind of each file that is copied -> where it goes."""
+        folder = self.target / self.folder
+        kinds = [kind for kind in ("rgb", "gt") if kind in self.sources]
+        return {kind: folder / kind / f"{self.stem}{self.sources[kind].suffix.lower()}" for kind in kinds}
+
+    def finished_share(self) -> float | None:
+        """Share of valid points if the target already holds this sample, converted in the same way; else None."""
+        if self.problem is not None:
+            return None
+        for kind, path in self.copies().items():
+            if not path.exists() or not filecmp.cmp(self.sources[kind], path, shallow=False):
+                return None
+        return stamped_share(self.target / self.name, self.done)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """An RGB image and the fields that identify it: as the layout spells them, and as `written` in its path."""
+
+    rgb: Path
+    fields: Mapping[str, str]
+    written: Mapping[str, str]
+
+    def values(self, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(self.fields[name] for name in names)
+
+
+_Files = Mapping[tuple[str, ...], list[Path]]
+
+
+def read_inputs(texts: Mapping[str, str | None], given: Mapping[str, str | None], camera: Intrinsics | None) -> Inputs:
+    """Patterns and fields as the user gives them.
+
+    Args:
+        texts: pattern by kind, None where there is none.
+        given: value by field, None where the user says nothing.
+        camera: see `Inputs`.
+
+    Raises:
+        UserError: a pattern is none, or a field is given twice or not at all.
+    """
+    patterns = {kind: Pattern(f"--{kind}", text) for kind, text in texts.items() if text is not None}
+    for kind, pattern in patterns.items():
+        if "stem" not in pattern.fields and kind not in ("foreground", "intrinsics"):
+            raise UserError(
+                f"--{kind} {pattern.text!r}: expected the field {{stem}}, the part of the name that tells samples "
+                "apart. Put it in."
+            )
+    fields = {"split": "train", "defect": "good"} | {field: text for field, text in given.items() if text is not None}
+    options = {"class": "--class_name", "split": "--split", "defect": "--defect"}
+    for field, option in options.items():
+        in_pattern = field in patterns["rgb"].fields
+        if in_pattern and given[field] is not None:
+            raise UserError(f"{option}: --rgb has {{{field}}} already. Leave one of the two out.")
+        if not in_pattern and field not in fields:
+            raise UserError(f"{option} is missing. Give it, or put {{{field}}} into --rgb.")
+    return Inputs(patterns, fields, camera)
+
+
+def find_jobs(inputs: Inputs, target: Path, done: Conversion, problems: list[str]) -> list[Job]:
+    """A job for each RGB image, by class, split, defect and stem; images that cannot be named go to `problems`.
+
+    Raises:
+        UserError: a pattern finds nothing, no name will do, defects without --gt, or one reason why nothing can be
+            converted.
+    """
+    samples = _samples(inputs, problems)
+    if not samples:
+        raise UserError(problems[0])
+    partners = {kind: _by_fields(pattern) for kind, pattern in inputs.patterns.items() if kind != "rgb"}
+    if "gt" not in partners and any(_needs_mask(sample) for sample in samples):
+        raise UserError(
+            "--gt is missing: test samples with defects need masks (images, above 0 on the defect); without them "
+            "nothing that is measured per pixel would mean anything. Draw them, a rough outline will do for a start, "
+            "and pass --gt PATTERN; or convert the good samples only, by a pattern that fits nothing else."
+        )
+    contents: dict[Path, dict[str, Any]] = {}
+    jobs = []
+    for sample in samples:
+        sources, problem, own = {"rgb": sample.rgb}, None, done
+        try:
+            sources |= _sources(inputs, partners, sample)
+            own = _with_camera(inputs, sources, sample.fields["stem"], done, contents)
+        except UserError as error:
+            problem = str(error)
+        folder, stem = "/".join(sample.values(("class", "split", "defect"))), sample.fields["stem"]
+        jobs.append(Job(sources, target, folder, stem, own, problem))
+    reasons = {job.problem for job in jobs}
+    if len(reasons) == 1 and None not in reasons:
+        raise UserError(str(reasons.pop()))
+    problems += _lonely(inputs, partners, samples)
+    return _unshared(jobs)
+
+
+def merged_files(
+    previous: Mapping[str, float | None], target: Path, jobs: Sequence[Job], shares: Mapping[str, float]
+) -> dict[str, float | None]:
+    """What the manifest lists: the samples of this call, and those of earlier ones that it does not replace.
+
+    Args:
+        previous: what it lists now. target: root of the converted dataset. jobs: of this call.
+        shares: of the finished ones.
+
+    Returns:
+        Share of valid points by name; None where a sample is not finished.
+    """
+    folders = {job.folder for job in jobs}
+    kept = {
+        name: share
+        for name, share in previous.items()
+        if ((target / name).exists() if share is not None else name.rsplit("/", 2)[0] not in folders)
+    }
+    return kept | {job.name: None for job in jobs} | dict(shares)
+
+
+def _samples(inputs: Inputs, problems: list[str]) -> list[_Sample]:
+    """The RGB images, by class, split, defect and stem; those whose names will not do go to `problems`."""
+    samples: dict[str, _Sample] = {}
+    for found, path in inputs.patterns["rgb"].find():
+        written = {**inputs.given, **found}
+        sample = _Sample(path, {field: spelled(field, written[field]) for field in FIELDS}, written)
+        name = "/".join(sample.values(FIELDS)).casefold()
+        try:
+            check_fields(sample.fields)
+            if name in samples:
+                raise UserError(
+                    f"same class, split, defect and stem as {samples[name].rgb} (upper and lower case count as one). "
+                    "Rename one, or let the pattern fit one only."
+                )
+        except UserError as error:
+            problems.append(f"{path}: {error}")
+            continue
+        samples[name] = sample
+    return sorted(samples.values(), key=lambda sample: sample.values(FIELDS))
+
+
+def _needs_mask(sample: _Sample) -> bool:
+    return sample.fields["split"] == "test" and sample.fields["defect"] != "good"
+
+
+def _by_fields(pattern: Pattern) -> dict[tuple[str, ...], list[Path]]:
+    """Files of a pattern by the values of its fields, spelled as the layout does."""
+    files: dict[tuple[str, ...], list[Path]] = {}
+    for fields, path in pattern.find():
+        files.setdefault(tuple(spelled(field, fields[field]) for field in pattern.fields), []).append(path)
+    return files
+
+
+def _sources(inputs: Inputs, partners: Mapping[str, _Files], sample: _Sample) -> dict[str, Path]:
+    """The files that belong to one RGB image, by kind. Raises UserError where one is missing or found twice."""
+    sources = {}
+    for kind, files in partners.items():
+        if kind == "gt" and sample.fields["split"] != "test":
+            continue
+        pattern = inputs.patterns[kind]
+        found = files.get(sample.values(pattern.fields), [])
+        if len(found) == 1:
+            sources[kind] = found[0]
+        elif found:
+            raise UserError(
+                f"{sample.rgb}: expected one file for {pattern.option}, found {found[0]} and {found[1]}. Remove one, "
+                "or let the pattern fit one only."
+            )
+        elif kind != "gt" or _needs_mask(sample):
+            raise UserError(
+                f"{sample.rgb}: partner missing, expected {pattern.filled(sample.written)} ({pattern.option}). "
+                "Restore that file or remove this one."
+            )
+    return sources
+
+
+def _with_camera(
+    inputs: Inputs, sources: Mapping[str, Path], stem: str, done: Conversion, contents: dict[Path, dict[str, Any]]
+) -> Conversion:
+    """`done` with the camera and the unit of a sample; `contents` keeps the camera files that were read."""
+    camera, where = inputs.camera, "--camera"
+    if (path := sources.get("intrinsics")) is not None:
+        if path not in contents:
+            contents[path] = read_camera_file(path)
+        camera, where = find_intrinsics(contents[path], path, stem), str(path)
+    if camera is None:
+        return done
+    return replace(done, camera=replace(camera, depth_scale=depth_unit(done.unit, camera, where)))
+
+
+def _lonely(inputs: Inputs, partners: Mapping[str, _Files], samples: Sequence[_Sample]) -> list[str]:
+    """A message for each depth image or cloud that belongs to no RGB image."""
+    messages = []
+    for kind in (kind for kind in GEOMETRY if kind in partners):
+        known = {sample.values(inputs.patterns[kind].fields) for sample in samples}
+        messages += [
+            f"{files[0]}: partner missing, no image of --rgb has its fields. Restore the image or remove this file."
+            for fields, files in partners[kind].items()
+            if fields not in known
+        ]
+    return messages
+
+
+def _unshared(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, with a problem where several have the same depth image, cloud or mask."""
+    kinds = (*GEOMETRY, "gt")
+    used = Counter(path for job in jobs for kind, path in job.sources.items() if kind in kinds)
+    checked = []
+    for job in jobs:
+        shared = [path for kind, path in job.sources.items() if kind in kinds and used[path] > 1]
+        if shared and job.problem is None:
+            problem = (
+                f"{shared[0]}: belongs to {used[shared[0]]} RGB images, expected one. Give its pattern all the fields "
+                "that --rgb has."
+            )
+            job = replace(job, problem=problem)
+        checked.append(job)
+    return checked

@@ -1,0 +1,317 @@
+"""The conversion command on generated files like a depth camera's: values, several calls, resuming, wrong options."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from datasets.records import scan
+from datasets.sample import load_sample
+from datasets.scenes import Scene
+from processing import convert_rgbd
+from processing.background import object_mask
+from processing.clean_files import Outcome
+from processing.convert_rgbd import main
+from processing.rgbd_jobs import Job
+from utils.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+SIZE = 120
+LAYOUT = "{split}/{defect}/{stem}"
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, array)
+    elif path.suffix == ".tiff":
+        tifffile.imwrite(path, array, photometric="rgb" if array.ndim == 3 else "minisblack")
+    else:
+        Image.fromarray(array).save(path)
+
+
+def valid(cloud: np.ndarray) -> np.ndarray:
+    return (cloud != 0).all(axis=-1)
+
+
+def convert(root: Path, *options: Any, only: str = LAYOUT, gt: bool = True) -> int:
+    """Convert the files of `realsense` to the folder "out" beside them."""
+    command = ["--rgb", f"{root}/{only}_color.png", "--depth", f"{root}/{only}_depth.png", "--workers", "1"]
+    command += ["--gt", f"{root}/{LAYOUT}_mask.png"] if gt else []
+    if "--camera" not in options and "--intrinsics" not in options:
+        command += ["--intrinsics", f"{root}/camera.json"]
+    defaults = ["--class_name", "bolt", "--target_dir", str(root.with_name("out"))]
+    return main([*command, *defaults, *map(str, options)])
+
+
+def test_realsense_like_files(
+    realsense: Path, rgbd_scenes: dict[str, Scene], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert(realsense) == 0
+    target = realsense.with_name("out")
+    names = {f"bolt/{part}/{name}/{stem}" for part, name, stem in (
+        ("train/good", "rgb", "000.png"), ("train/good", "xyz", "000.tiff"), ("train/good", "rgb", "001.png"),
+        ("train/good", "xyz", "001.tiff"), ("test/good", "rgb", "000.png"), ("test/good", "xyz", "000.tiff"),
+        ("test/hole", "rgb", "000.png"), ("test/hole", "xyz", "000.tiff"), ("test/hole", "gt", "000.png"),
+    )}  # fmt: skip
+    assert set(tree(target)) == names | {"preprocessing.json"}
+    for part, scene in rgbd_scenes.items():
+        folder, stem = part.rsplit("/", 1)
+        cloud = tifffile.imread(target / "bolt" / folder / "xyz" / f"{stem}.tiff")
+        kept = valid(cloud)
+        assert cloud.dtype == np.float32
+        assert not cloud[~kept].any()
+        np.testing.assert_allclose(cloud[kept], scene.xyz[kept], rtol=0, atol=0.51e-4)
+        expected = object_mask(scene.xyz, np.random.default_rng(0))
+        assert (kept ^ expected).sum() <= 0.03 * expected.sum()  # rounding at the 5 mm contour
+        rgb = target / "bolt" / folder / "rgb" / f"{stem}.png"
+        assert rgb.read_bytes() == (realsense / f"{part}_color.png").read_bytes()
+    assert (target / "bolt/test/hole/gt/000.png").read_bytes() == (realsense / "test/hole/000_mask.png").read_bytes()
+    printed = capsys.readouterr().out
+    clouds = [tifffile.imread(path) for path in target.rglob("*.tiff")]
+    width, height, depth = np.median([np.ptp(cloud[valid(cloud)], axis=0) for cloud in clouds], axis=0) * 100
+    assert f"Size of what is left: {width:.3g} × {height:.3g} × {depth:.3g} cm" in printed
+    assert 7 < width < 9
+    assert f"python processing/check_dataset.py {target}\n" in printed
+    assert "4 samples processed, 0 were finished before.\nValid points" in printed
+    assert f"python cfm_training.py --dataset_path {target} --class_name bolt" in printed
+
+
+def test_result_is_read_as_samples(realsense: Path) -> None:
+    convert(realsense)
+    records = scan(realsense.with_name("out"), "bolt", "test")
+    assert [(record.defect, record.gt is None) for record in records] == [("good", True), ("hole", False)]
+    good, hole = map(load_sample, records)
+    assert not good.gt.any()
+    assert hole.gt.any()
+    assert 0.08 < hole.valid.float().mean() < 0.3
+
+
+def test_manifest_and_stamp_tell_what_was_done(realsense: Path) -> None:
+    convert(realsense, "--seed", 3)
+    target = realsense.with_name("out")
+    manifest = json.loads((target / "preprocessing.json").read_text())
+    assert (manifest["family"], manifest["version"], manifest["seed"], manifest["complete"]) == ("rgbd", 1, 3, True)
+    assert manifest["settings"]["background"] == "plane"
+    assert manifest["settings"]["plane_distance"] == 0.005
+    assert manifest["settings"]["unit"] is None
+    assert manifest["files"] == {
+        name: pytest.approx(valid(tifffile.imread(target / name)).mean(), abs=1e-6)
+        for name in tree(target)
+        if "xyz" in name
+    }
+    with tifffile.TiffFile(target / "bolt/test/hole/xyz/000.tiff") as file:
+        stamp = json.loads(file.pages.first.tags["ImageDescription"].value)
+    intrinsics = json.loads((realsense / "camera.json").read_text())
+    assert stamp["preprocessing"]["settings"]["camera"] == [
+        intrinsics[key] for key in ("fx", "fy", "ppx", "ppy", "depth_scale")
+    ]
+
+
+def test_camera_and_unit_by_hand_give_the_same_points(realsense: Path, rgbd_scenes: dict[str, Scene]) -> None:
+    convert(realsense)
+    clouds = realsense.with_name("out").rglob("*.tiff")
+    before = {path.relative_to(realsense.with_name("out")): tifffile.imread(path) for path in clouds}
+    assert len(before) == 4
+    camera = rgbd_scenes["train/good/000"].camera
+    numbers = (camera.focal, camera.focal, camera.cx, camera.cy)
+    convert(realsense, "--camera", *numbers, "--unit", "0.0001", "--target_dir", realsense.with_name("two"))
+    for name, cloud in before.items():
+        np.testing.assert_array_equal(tifffile.imread(realsense.with_name("two") / name), cloud)
+
+
+def test_second_run_changes_nothing_and_repairs_what_is_gone(realsense: Path) -> None:
+    target = realsense.with_name("out")
+    convert(realsense)
+    before = tree(target)
+    times = {path: path.stat().st_mtime_ns for path in target.rglob("*") if path.is_file()}
+    assert convert(realsense) == 0
+    assert {path: path.stat().st_mtime_ns for path in target.rglob("*") if path.is_file()} == times
+    (target / "bolt/train/good/xyz/000.tiff").unlink()
+    (target / "bolt/test/hole/gt/000.png").unlink()
+    (target / "bolt/train/good/xyz/001.tiff").write_bytes(b"half a file")
+    assert convert(realsense) == 0
+    assert tree(target) == before
+
+
+def test_changed_mask_or_camera_is_converted_again(realsense: Path) -> None:
+    target = realsense.with_name("out")
+    convert(realsense)
+    before = tree(target)
+    mask = np.asarray(Image.open(realsense / "test/hole/000_mask.png")).copy()
+    mask[:5] = 255
+    save(realsense / "test/hole/000_mask.png", mask)
+    content = json.loads((realsense / "camera.json").read_text())
+    convert(realsense)
+    changed = {name for name, content in tree(target).items() if content != before[name]}
+    assert changed == {"bolt/test/hole/gt/000.png"}
+    (realsense / "camera.json").write_text(json.dumps(content | {"fx": content["fx"] * 2}))
+    convert(realsense)
+    cloud = tifffile.imread(target / "bolt/train/good/xyz/000.tiff")
+    assert tree(target)["bolt/train/good/xyz/000.tiff"] != before["bolt/train/good/xyz/000.tiff"]
+    assert np.ptp(cloud[valid(cloud), 0]) == pytest.approx(np.ptp(cloud[valid(cloud), 1]) / 2, rel=0.1)  # a round part
+
+
+def test_several_calls_make_one_dataset(realsense: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    convert(realsense, "--target_dir", realsense.with_name("at_once"))
+    target = realsense.with_name("out")
+    assert convert(realsense, "--split", "train", only="train/{defect}/{stem}", gt=False) == 0
+    assert convert(realsense, "--split", "test", only="test/{defect}/{stem}") == 0
+    assert "2 samples processed, 2 were finished before" in capsys.readouterr().out
+    assert tree(target) == tree(realsense.with_name("at_once"))
+    convert(realsense, "--class_name", "nut")
+    files = json.loads((target / "preprocessing.json").read_text())["files"]
+    assert len(files) == 8
+    with pytest.raises(UserError, match=r"made with settings .* now asked for .*Use the same options, or another"):
+        convert(realsense, "--background", "none")
+    assert json.loads((target / "preprocessing.json").read_text())["files"] == files
+
+
+def test_dataset_is_complete_when_all_calls_are(realsense: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = realsense.with_name("out")
+    depth = realsense / "train/good/001_depth.png"
+    content = depth.read_bytes()
+    depth.write_bytes(content[:100])
+    train: dict[str, Any] = {"only": "train/{defect}/{stem}", "gt": False}
+    with pytest.raises(UserError, match=r"1 samples could not be processed, 1 are finished.*\n.*001_depth.png"):
+        convert(realsense, "--split", "train", **train)
+    assert not (target / "bolt/train/good/rgb/001.png").exists()
+    capsys.readouterr()
+    assert convert(realsense, "--split", "test", only="test/{defect}/{stem}") == 0
+    assert "1 samples of earlier calls are not finished" in capsys.readouterr().out
+    manifest = json.loads((target / "preprocessing.json").read_text())
+    assert manifest["complete"] is False
+    assert manifest["files"]["bolt/train/good/xyz/001.tiff"] is None
+    depth.unlink()  # given up
+    (realsense / "train/good/001_color.png").unlink()
+    assert convert(realsense, "--split", "train", **train) == 0
+    manifest = json.loads((target / "preprocessing.json").read_text())
+    assert manifest["complete"] is True
+    assert len(manifest["files"]) == 3
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_stopped_run_resumes_to_the_same_bytes(realsense: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    convert(realsense, "--target_dir", realsense.with_name("reference"))
+    target, plain = realsense.with_name("out"), convert_rgbd.convert
+
+    def stop_in_train(job: Job) -> Outcome:
+        if job.folder == "bolt/train/good":
+            raise Stopped
+        return plain(job)
+
+    monkeypatch.setattr(convert_rgbd, "convert", stop_in_train)
+    with pytest.raises(Stopped):
+        convert(realsense)
+    assert json.loads((target / "preprocessing.json").read_text())["complete"] is False
+    (target / "bolt/test/hole/xyz/.000.abcdefgh.tmp.tiff").write_bytes(b"half a file of a killed run")
+    monkeypatch.setattr(convert_rgbd, "convert", plain)
+    assert convert(realsense) == 0
+    assert tree(target) == tree(realsense.with_name("reference"))
+
+
+@pytest.mark.slow
+def test_killed_run_leaves_no_half_file_and_resumes(realsense: Path) -> None:
+    for index in range(2, 12):
+        for kind in ("color", "depth"):
+            shutil.copy(realsense / f"train/good/000_{kind}.png", realsense / f"train/good/{index:03d}_{kind}.png")
+    reference = realsense.with_name("reference")
+    convert(realsense, "--target_dir", reference)
+    after, target = tree(reference), realsense.with_name("out")
+    command = [sys.executable, str(ROOT / "processing/convert_rgbd.py"), "--class_name", "bolt", "--workers", "2"]
+    command += ["--rgb", f"{realsense}/{LAYOUT}_color.png", "--depth", f"{realsense}/{LAYOUT}_depth.png"]
+    command += ["--gt", f"{realsense}/{LAYOUT}_mask.png", "--intrinsics", f"{realsense}/camera.json"]
+    command += ["--target_dir", str(target)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and len(list(target.rglob("xyz/[0-9]*.tiff"))) < 3:
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    time.sleep(0.5)  # the workers notice
+    for name, content in tree(target).items():
+        if name == "preprocessing.json":
+            assert json.loads(content)["complete"] is False
+        elif ".tmp." not in name:
+            assert content == after[name], name
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert tree(target) == after
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--unit", "mm"], r"one unit of depth is 0.0001 m, --unit says 0.001 m"),
+        (["--camera", 1, 1, 1, 1], r"--camera: does not say how many metres .* never assumed"),
+        (["--camera", 0, 1, 1, 1, "--unit", "mm"], r"--camera: expected FX and FY above 0"),
+        (["--camera", 1, 1, 1, "nan", "--unit", "mm"], r"--camera: expected FX and FY above 0"),
+        (["--intrinsics", "{stem}.json"], r"--intrinsics '{stem}.json': no file fits"),
+        (["--background", "depth-range"], r"--depth_range: expected with --background depth-range"),
+        (["--depth_range", 1, 2], r"--depth_range: expected only with --background depth-range"),
+        (["--background", "depth-range", "--depth_range", 2, 1], r"expected NEAR below FAR"),
+        (["--background", "mask"], r"--foreground: expected with --background mask"),
+        (["--foreground", "a.png"], r"--foreground: expected only with --background mask"),
+        (["--split", "train"], r"--split: --rgb has {split} already"),
+        (["--class_name", "../up"], r"class '../up': expected a plain name"),
+        (["--class_name", ""], r"class '': expected a plain name"),
+        (["--seed", -1], r"--seed: expected at least 0"),
+        (["--gt", "masks/{defect}.png"], r"--gt 'masks/{defect}.png': expected the field {stem}"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_fit_are_refused_before_anything_is_written(
+    realsense: Path, options: list[Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        convert(realsense, *options)
+    assert not realsense.with_name("out").exists()
+
+
+def test_needed_options(realsense: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rgb, target = ["--rgb", f"{realsense}/{LAYOUT}_color.png"], ["--target_dir", str(realsense.with_name("out"))]
+    depth, xyz = ["--depth", f"{realsense}/{LAYOUT}_depth.png"], ["--xyz", f"{realsense}/{LAYOUT}_depth.png"]
+    for options, message in (
+        ([*depth, "--class_name", "c"], "--intrinsics or --camera: expected with --depth"),
+        ([*xyz, "--class_name", "c"], "--unit: expected with --xyz, since the unit is never assumed"),
+        ([*xyz, "--class_name", "c", "--unit", "m", "--camera", "1", "1", "1", "1"], "expected only with --depth"),
+        ([*xyz, "--unit", "m"], "--class_name is missing"),
+    ):
+        with pytest.raises(UserError, match=message):
+            main([*rgb, *target, *options])
+    for unit in ("cm", "0", "-1", "inf"):
+        with pytest.raises(SystemExit):
+            main([*rgb, *target, *xyz, "--unit", unit])
+    assert "argument --unit: " in capsys.readouterr().err
+
+
+def test_target_among_the_sources_or_in_use_is_refused(realsense: Path) -> None:
+    with pytest.raises(UserError, match=r"lies in or around"):
+        convert(realsense, "--target_dir", realsense / "out")
+    realsense.with_name("out").mkdir()
+    (realsense.with_name("out") / "mine.txt").touch()
+    with pytest.raises(UserError, match=r"expected a new or empty folder"):
+        convert(realsense)
+
+
+def test_script_reports_errors(realsense: Path) -> None:
+    command = [sys.executable, "processing/convert_rgbd.py", "--rgb", f"{realsense}/{{stem}}.bmp", "--unit", "m"]
+    command += ["--xyz", f"{realsense}/{{stem}}.ply", "--class_name", "c", "--target_dir", f"{realsense}_out"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: --rgb")
+    assert "no file fits" in result.stderr
+    assert "camera.json" in result.stderr
