@@ -31,6 +31,8 @@ from models.dbmrnet.detector import DBMRNetDetector
 from models.dbmrnet.settings import ModelSettings
 from models.extractors.weights import dino_state, point_mae_encoder_state
 from processing import aggregate_results, eyecandies_files
+from processing.camera_files import find_intrinsics, read_camera_file
+from processing.cloud_files import read_cloud as read_organised
 from processing.manifest import Preprocessing, check_folders, stamped_share, write_cloud, write_manifest
 from utils.checkpoint import CheckpointName, save_checkpoint, save_state
 from utils.errors import UserError
@@ -108,6 +110,55 @@ def convert(path: Path) -> None:
         problems += [outcome.problem] if outcome.problem else []
     if problems:
         raise UserError(problems[0])
+
+
+def point_cloud(suffix: str, encoding: str) -> Maker:
+    """PLY or PCD, 24 × 32 points."""
+
+    def make(folder: Path) -> Path:
+        points = np.random.default_rng(0).uniform(0.4, 0.6, (768, 3)).astype(np.float32)
+        if suffix == ".ply":
+            header = f"ply\nformat {encoding} 1.0\nelement vertex 768\n"
+            header += "".join(f"property float {axis}\n" for axis in "xyz") + "end_header\n"
+        else:
+            header = "VERSION 0.7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\nWIDTH 32\nHEIGHT 24\n"
+            header += f"POINTS 768\nDATA {encoding}\n"
+        text = "".join("{:.6f} {:.6f} {:.6f}\n".format(*point) for point in points)
+        path = folder / f"000{suffix}"
+        path.write_bytes(header.encode() + (text.encode() if encoding == "ascii" else points.tobytes()))
+        return path
+
+    return make
+
+
+CAMERAS = {
+    "realsense.json": json.dumps(
+        {
+            "width": 32,
+            "height": 24,
+            "ppx": 16.0,
+            "ppy": 12.0,
+            "fx": 30.0,
+            "fy": 30.0,
+            "coeffs": [0.0] * 5,
+            "depth_scale": 0.001,
+        }
+    ),
+    "bop.json": json.dumps({"0": {"cam_K": [30.0, 0, 16, 0, 30, 12, 0, 0, 1], "depth_scale": 0.1}}),
+    "zivid.yml": "CameraMatrix: {CX: 16.0, CY: 12.0, FX: 30.0, FY: 30.0}\nDistortion: {K1: 0.0, K2: 0.0}\n",
+}
+
+
+def camera(name: str) -> Maker:
+    def make(folder: Path) -> Path:
+        (folder / name).write_text(CAMERAS[name])
+        return folder / name
+
+    return make
+
+
+def read_camera(path: Path) -> None:
+    find_intrinsics(read_camera_file(path), path, "000")
 
 
 def manifest(folder: Path) -> Path:
@@ -189,6 +240,11 @@ KINDS: dict[str, tuple[Maker, Reader]] = {
     "eyecandies-range": (eyecandies("info_depth.yaml"), convert),
     "eyecandies-pose": (eyecandies("pose.txt"), convert),
     "eyecandies-labels": (eyecandies("metadata.yaml"), convert),
+    "ply": (point_cloud(".ply", "binary_little_endian"), lambda path: read_organised(path, (24, 32))),
+    "ply-text": (point_cloud(".ply", "ascii"), lambda path: read_organised(path, (24, 32))),
+    "pcd": (point_cloud(".pcd", "binary"), lambda path: read_organised(path, (24, 32))),
+    "pcd-text": (point_cloud(".pcd", "ascii"), lambda path: read_organised(path, (24, 32))),
+    **{f"camera-{name}": (camera(name), read_camera) for name in CAMERAS},
     "manifest": (manifest, lambda path: check_folders(path.parents[1] / "raw", path.parent, False, Preprocessing())),
     "results": (results, lambda path: aggregate_results.main(["--quantitative_folder", str(path.parent)])),
     "log": (log, read_json_lines),

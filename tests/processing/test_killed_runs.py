@@ -19,7 +19,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from processing import preprocess_eyecandies, preprocess_mvtec
+from processing import convert_rgbd, preprocess_eyecandies, preprocess_mvtec
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "eyecandies"
@@ -71,12 +71,21 @@ def eyecandies(source: Path, target: Path) -> int:
     return preprocess_eyecandies.main(["--dataset_path", str(source), "--target_dir", str(target), "--workers", "1"])
 
 
+def rgbd(source: Path, target: Path) -> int:
+    sample = str(source / "part/{split}/{defect}/KIND/{stem}")
+    files = {"rgb": "png", "xyz": "tiff", "gt": "png"}
+    patterns = [word for kind, end in files.items() for word in (f"--{kind}", f"{sample.replace('KIND', kind)}.{end}")]
+    options = ["--class_name", "part", "--unit", "m", "--target_dir", str(target), "--workers", "1"]
+    return convert_rgbd.main([*patterns, *options])
+
+
 COMMANDS: dict[str, tuple[Callable[[Path], None], Callable[[Path, Path], int], bool]] = {
     "mvtec, family b": (raw_scans, mvtec("--family", "b"), False),
     "mvtec, family a": (raw_scans, mvtec("--family", "a"), False),
     "mvtec, family b, in place": (raw_scans, mvtec("--family", "b"), True),
     "mvtec, family a, in place": (raw_scans, mvtec("--family", "a"), True),
     "eyecandies": (raw_candies, eyecandies, False),
+    "own data": (raw_scans, rgbd, False),
 }
 """Writes a raw dataset; command of (source, target); whether it works in place."""
 
