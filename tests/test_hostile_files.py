@@ -1,4 +1,4 @@
-"""Some thousand damaged files, seeded: every reader reads them or says what is wrong, and does nothing else.
+"""Hundreds of damaged files, seeded: every reader reads them or says what is wrong, and does nothing else.
 
 The files are made and read in a process of its own, so that a crash, a hang or a full memory is seen as such.
 """
@@ -41,7 +41,7 @@ from utils.run_record import read_json_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(__file__).parent / "golden"
-EACH = 60  # damaged files of each kind
+EACH = 30  # damaged files of each kind
 MAX_SECONDS, MAX_MEMORY = 10.0, 3 << 30  # of one file, and of the process; plain reading takes far less
 
 Maker = Callable[[Path], Path]
