@@ -1,0 +1,73 @@
+"""Check the raw release of Eyecandies before its conversion: counts, keys, sizes."""
+
+import re
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from tqdm import tqdm
+
+from datasets import eyecandies
+from datasets.readers import open_image
+from processing.eyecandies_files import RGB, Job, class_names, find_jobs
+from processing.findings import Finding
+from utils.errors import UserError
+from utils.parallel import run_parallel
+
+
+def is_raw_eyecandies(root: Path) -> bool:
+    """Whether a folder is laid out as the release."""
+    return any(root.glob("*/train/data"))
+
+
+def check(root: Path, names: Sequence[str] | None, workers: int) -> tuple[dict[str, dict[str, int]], list[Finding]]:
+    """Samples of each split of each class, and what was found. Raises UserError for an unknown class."""
+    there = class_names(root)
+    if unknown := [name for name in names or [] if name not in there]:
+        raise UserError(f"{root}: no class {unknown[0]!r}. Classes found: {', '.join(there)}.")
+    incomplete: list[str] = []
+    jobs = find_jobs(root, root, incomplete)
+    findings = []
+    counts = {name: _counts(root / name) for name in names or there}
+    for name, found in counts.items():
+        own = [text for text in incomplete if text.startswith(f"{root / name}/")]
+        if own:
+            findings.append(Finding(True, "unpaired", name, f"{len(own)} incomplete samples, the first: {own[0]}"))
+        expected = eyecandies.RAW_COUNTS
+        lacking = {split: (found[split], want) for split, want in expected.items() if found[split] < want}
+        if lacking and name in eyecandies.CLASSES and sum(b - a for a, b in lacking.values()) > len(own):
+            told = ", ".join(f"{split} {have} of {want}" for split, (have, want) in lacking.items())
+            text = f"fewer samples than Eyecandies has ({told}). Complete the download."
+            findings.append(Finding(True, "counts", name, text))
+    chosen = [job for job in jobs if job.folder.split("/")[0] in counts]
+    faults: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    with closing(run_parallel(_fault, chosen, workers)) as finished:
+        for job, kind, text in tqdm(finished, total=len(chosen), desc=root.name, unit="sample"):
+            if kind:
+                faults.setdefault((job.folder.split("/")[0], kind), []).append((f"{job.folder}/{job.index}", text))
+    for (name, kind), found_here in sorted(faults.items()):
+        samples = tuple(sorted(sample for sample, _ in found_here))
+        findings.append(Finding(True, kind, name, found_here[0][1], samples))
+    return counts, findings
+
+
+def _counts(folder: Path) -> dict[str, int]:
+    """Samples of each split, counted by their photographs."""
+    return {
+        split: sum(bool(re.fullmatch(rf"\d+_{RGB}", path.name)) for path in (folder / split / "data").glob(f"*_{RGB}"))
+        for split in eyecandies.RAW_COUNTS
+    }
+
+
+def _fault(job: Job) -> tuple[Job, str, str]:
+    """The job with kind and text of what is wrong with its images, both "" where nothing is."""
+    try:
+        sizes = {open_image(job.source(key)).size for key in job.images()}
+        depth = open_image(job.source("depth.png"))
+    except UserError as error:
+        return job, "unreadable", str(error)
+    if not depth.mode.startswith("I"):
+        return job, "depth_type", f"expected 16-bit depth images, found mode {depth.mode}. Restore the release's files."
+    if sizes | {depth.size} != {depth.size}:
+        return job, "sizes", f"expected one size for all images of a sample, found {sorted(sizes | {depth.size})}."
+    return job, "", ""

@@ -1,0 +1,99 @@
+"""Axes and units of clouds whose camera is known."""
+
+import numpy as np
+import pytest
+
+from processing.cloud_geometry import axes_fault, extent, likely_unit
+
+
+def scan(perspective: bool = True, noise: float = 0.0) -> np.ndarray:
+    """A tilted, wavy surface of 80×60 points about 0.6 m away, seen by a camera of focal length 150 or a scanner."""
+    v, u = np.mgrid[:60, :80].astype(np.float64)
+    z = 0.6 + 0.0008 * u - 0.0005 * v + 0.015 * np.sin(u / 7) * np.cos(v / 5)
+    z += noise * np.random.default_rng(0).standard_normal(z.shape)
+    x, y = (u - 37.3) / 150, (v - 32.6) / 150
+    xyz = np.stack([x * z, y * z, z] if perspective else [0.5 * x, 0.5 * y, z], axis=-1).astype(np.float32)
+    xyz[::5, ::7] = 0
+    return xyz
+
+
+@pytest.mark.parametrize("perspective", [True, False])
+def test_cameras_and_scanners_are_accepted(perspective: bool) -> None:
+    assert axes_fault(scan(perspective)) is None
+    assert axes_fault(scan(perspective, noise=0.002)) is None
+
+
+@pytest.mark.parametrize("factor", [1000.0, 10000.0])
+def test_axes_do_not_depend_on_the_unit(factor: float) -> None:
+    assert axes_fault(scan() * np.float32(factor)) is None
+    assert axes_fault(scan()[..., [2, 0, 1]] * np.float32(factor)) == "the channels seem to be (z, x, y)"
+
+
+@pytest.mark.parametrize(
+    ("channels", "name"), [((2, 0, 1), "(z, x, y)"), ((0, 2, 1), "(x, z, y)"), ((1, 2, 0), "(y, z, x)")]
+)
+def test_exchanged_channels_are_named(channels: tuple[int, ...], name: str) -> None:
+    """The channels of the faulty cloud hold these coordinates of the true one."""
+    assert axes_fault(scan()[..., list(channels)]) == f"the channels seem to be {name}"
+
+
+@pytest.mark.parametrize(
+    ("signs", "told"),
+    [
+        ((-1, 1, 1), "x points left"),
+        ((1, -1, 1), "y points up"),
+        ((1, -1, -1), "z is negative and y points up"),
+        ((-1, -1, 1), "x points left and y points up"),
+    ],
+)
+def test_axes_that_point_the_wrong_way_are_named(signs: tuple[int, ...], told: str) -> None:
+    assert axes_fault(scan() * np.array(signs, np.float32)) == told
+
+
+def test_turned_cloud_and_nonsense() -> None:
+    turned = axes_fault(np.ascontiguousarray(np.rot90(scan())))
+    assert turned is not None
+    assert "turned by 90°" in turned
+    random = np.random.default_rng(1).uniform(0.1, 1, (60, 80, 3)).astype(np.float32)
+    assert axes_fault(random) == "x/z and y/z do not follow the pixels' columns and rows in any order of the channels"
+
+
+def test_few_points_are_no_evidence() -> None:
+    xyz = scan()[..., [2, 0, 1]]
+    xyz[:, 3:] = 0
+    assert axes_fault(xyz) is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (1, None),
+        (1000, (0.001, "millimetres")),
+        (1e4, (0.0001, "tenths of a millimetre")),
+        (100, (0.01, "centimetres")),
+    ],
+)
+def test_unit_is_told_from_the_distance(stored: float, expected: tuple[float, str] | None) -> None:
+    assert likely_unit(scan() * np.float32(stored)) == expected
+
+
+def test_unit_at_its_limits() -> None:
+    assert likely_unit(scan() * np.float32(3)) is None  # 1.8 m away
+    assert likely_unit(scan() * np.float32(1e-6)) == (
+        1000.0,
+        "kilometres, as after dividing millimetres by 1000 twice",
+    )
+    factor, name = likely_unit(scan() * np.float32(1e6)) or (0.0, "")
+    assert np.isnan(factor)
+    assert name == "no usual unit"
+    assert likely_unit(np.zeros((4, 4, 3), np.float32)) is None
+    flat = scan(perspective=False) * np.array([1000, 1000, 0.001], np.float32)  # a scanner's z counts from anywhere
+    assert likely_unit(flat) == (0.001, "millimetres")
+
+
+def test_extent_of_a_box_and_of_nothing() -> None:
+    xyz = np.zeros((50, 50, 3), np.float32)
+    x, y = np.meshgrid(np.linspace(1, 2, 30), np.linspace(3, 7, 30))
+    xyz[10:40, 10:40] = np.stack([x, y, np.full_like(x, 5)], axis=-1)
+    assert extent(xyz) == pytest.approx((1, 4, 0), abs=0.05)
+    assert extent(np.zeros((4, 4, 3))) == (0, 0, 0)
