@@ -79,7 +79,8 @@ def read_stamp(path: Path) -> dict[str, Any] | None:
             whole = page.dataoffsets[-1] + page.databytecounts[-1] <= path.stat().st_size
     except Exception:  # missing, broken, or somebody else's file: libraries fail in many ways
         return None
-    return stamp if whole and isinstance(stamp, dict) and "preprocessing" in stamp else None
+    known = isinstance(stamp, dict) and isinstance(stamp.get("preprocessing"), dict)
+    return stamp if whole and known else None
 
 
 def refuse_raw(xyz: np.ndarray, path: Path, dataset_path: Path, rgb_size: tuple[int, ...] | None = None) -> None:

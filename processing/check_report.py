@@ -62,7 +62,7 @@ def _row(one: ClassCheck) -> tuple[str, ...]:
         *map(str, one.counts),
         _sizes(one, "rgb_size"),
         _sizes(one, "xyz_size"),
-        one.state or "-",
+        one.state + (f", family {'/'.join(one.families)}" if one.families else "") or "-",
         f"{np.median(shares):.1%}, lowest {min(shares):.1%}",
         f"{depth[0]:.3g} … {depth[1]:.3g}",
         " × ".join(f"{100 * d:.3g}" for d in extent),

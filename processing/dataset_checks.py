@@ -59,11 +59,22 @@ class ClassCheck:
         states = {f.raw for f in self.figures if f.raw is not None}
         return {(): "", (True,): "raw", (False,): "preprocessed"}.get(tuple(states), "mixed")
 
+    @property
+    def families(self) -> list[str]:
+        """How the preprocessed samples were made: the stamps of their clouds say it, or else their images."""
+        made = {
+            str(f.stamp["preprocessing"].get("family")) if f.stamp else ("a" if f.black else "b")
+            for f in self.figures
+            if f.raw is False
+        }
+        return sorted(made)
+
     def as_json(self) -> dict[str, Any]:
         found = [f for f in self.figures if f.depth is not None and f.extent is not None]
         return {
             "counts": dict(zip(PARTS, self.counts, strict=True)),
             "state": self.state,
+            "families": self.families,
             "valid_share": {"median": median(f.valid_share or 0 for f in found), "lowest": _lowest(found)}
             if found
             else None,
@@ -250,12 +261,12 @@ def _history_findings(
         return [Finding(True, "mixed", "", text, tuple(raw))]
     if raw or not figures:
         return []
-    made = {str(f.record): f.stamp and f.stamp["preprocessing"] for f in figures}
-    ways = Counter(json.dumps(how, sort_keys=True) for how in made.values())
+    made = {str(f.record): _way(f) for f in figures}
+    ways = Counter(made.values())
     findings = []
     if len(ways) > 1:
         usual = ways.most_common(1)[0][0]
-        others = tuple(name for name, how in made.items() if json.dumps(how, sort_keys=True) != usual)
+        others = tuple(name for name, way in made.items() if way != usual)
         text = f"clouds preprocessed in {len(ways)} ways (settings in their files differ). Preprocess all in one way."
         findings.append(Finding(True, "mixed", "", text, others))
     elif manifest is None:
@@ -269,6 +280,14 @@ def _history_findings(
         text = "some images are black outside the object, others are not. Preprocess all of them in one family."
         findings.append(Finding(True, "family", "", text, tuple(black)))
     return findings
+
+
+def _way(figures: Figures) -> str:
+    """How a sample was preprocessed, as its stamp says; without its camera, which may differ from image to image."""
+    done = dict(figures.stamp["preprocessing"]) if figures.stamp else {}
+    if isinstance(settings := done.get("settings"), dict):
+        done["settings"] = {name: value for name, value in settings.items() if name != "camera"}
+    return json.dumps(done, sort_keys=True)
 
 
 def _gone(root: Path, files: Mapping[str, Any]) -> list[str]:

@@ -28,7 +28,7 @@ def test_stamped_cloud_may_fill_the_frame(tmp_path: Path) -> None:
     refuse_raw(xyz, path, tmp_path)
     path.write_bytes(path.read_bytes()[:-1])  # cut short: the stamp says nothing any more
     assert read_stamp(path) is None
-    for text in ("[]", '{"other": 1}', "a photograph"):
+    for text in ("[]", '{"other": 1}', '{"preprocessing": 1}', "a photograph"):
         tifffile.imwrite(path, xyz, photometric="rgb", metadata=None, description=text)
         assert read_stamp(path) is None
         with pytest.raises(UserError, match="raw data, 100%"):

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from PIL import Image
 
 from datasets.scene_writer import Counts, write_eyecandies, write_mvtec3d
 from processing import check_report, dataset_checks, preprocess_eyecandies, preprocess_mvtec
+from processing.camera_files import Intrinsics
 from processing.check_dataset import main
-from processing.manifest import Preprocessing, write_cloud, write_manifest
+from processing.manifest import write_cloud, write_manifest
+from processing.rgbd_jobs import Conversion
 from utils.errors import UserError
 
 GOOD = "gear/train/good"
@@ -133,6 +136,7 @@ def test_sane_data_has_no_problems(
     one = found["classes"]["gear"]
     assert one["counts"] == {"train": 2, "validation": 1, "test/good": 2, "test/defects": 7}
     assert one["state"] == ("raw" if name == "raw" else "preprocessed")
+    assert one["families"] == ([] if name == "raw" else [name])
     if name == "a":
         assert one["alignment"] is None
         assert "outline" in one["alignment_note"]
@@ -217,13 +221,15 @@ def test_raw_cloud_among_cleaned_ones(scenes: dict[str, Path], copied: Callable[
 
 @pytest.mark.usefixtures("unaligned")
 def test_stamped_parts_may_fill_the_frame(copied: Callable[[str], Path]) -> None:
-    root, done = copied("raw"), Preprocessing("rgbd")
-    for path in root.rglob("*.tiff"):
-        write_cloud(path, tifffile.imread(path), done, 1.0)
+    root, done = copied("raw"), Conversion(unit=1.0)
+    for number, path in enumerate(root.rglob("*.tiff")):  # the camera may differ from image to image
+        write_cloud(
+            path, tifffile.imread(path), replace(done, camera=Intrinsics(500.0 + number, 500.0, 99.0, 99.0)), 1.0
+        )
     write_manifest(root, done, True, {f"{GOOD}/xyz/{stem}.tiff": 1.0 for stem in ("000", "001")})
     status, found = check(root)
     assert (status, found["problems"], found["notes"]) == (0, [], [])
-    assert found["classes"]["gear"]["state"] == "preprocessed"
+    assert (found["classes"]["gear"]["state"], found["classes"]["gear"]["families"]) == ("preprocessed", ["rgbd"])
     assert found["samples"][f"{GOOD}/000"]["stamp"]["preprocessing"]["family"] == "rgbd"
 
 
