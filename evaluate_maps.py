@@ -84,7 +84,13 @@ def score(name: str, records: Sequence[Record], paths: Sequence[Path], args: arg
     """The metrics of one class. One that is undefined is None, and told."""
     pairs = zip(paths, records, strict=True)
     loaded = [load_map(*pair) for pair in tqdm(pairs, f"{name}: maps", len(paths), unit="image")]
-    maps, gts = zip(*loaded, strict=True)
+    maps, gts, padded = zip(*loaded, strict=True)
+    if any(padded):
+        print(
+            f"note: {name}: {sum(padded)} square maps of images that are not square are taken as maps of the images "
+            "padded to squares. If they are stretched instead, save them at the images' size.",
+            file=sys.stderr,
+        )
     labels = [not record.is_good for record in records]
     figures = map_metrics(maps, gts, labels, args.pro_integration_limit, args.aupro_thresholds)
     if figures["au_roc"] is None:

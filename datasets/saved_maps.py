@@ -43,14 +43,15 @@ def find_maps(folder: Path, records: Sequence[Record]) -> tuple[list[Path], list
     return paths, list(found.values())
 
 
-def load_map(path: Path, record: Record) -> tuple[np.ndarray, np.ndarray]:
+def load_map(path: Path, record: Record) -> tuple[np.ndarray, np.ndarray, bool]:
     """A saved map and the mask of its image at the map's size, see `datasets.frames.fit_mask`.
 
     Args:
         path: TIFF of one map. record: the image that it belongs to.
 
     Returns:
-        (H, W) scores of the file's own type and (H, W) bool, True = anomalous; without a mask file, nothing is.
+        (H, W) scores of the file's own type; (H, W) bool, True = anomalous, which nothing is without a mask file; and
+        whether the map was taken as that of the padded image.
 
     Raises:
         UserError: a file cannot be read; no map (H, W); NaN or infinity; a size that does not fit the mask; a good
@@ -63,7 +64,7 @@ def load_map(path: Path, record: Record) -> tuple[np.ndarray, np.ndarray]:
     if bad:
         raise UserError(f"{path}: {bad} of {values.size} scores are NaN or infinite. Save finite scores.")
     if record.gt is None:
-        return values, np.zeros(values.shape, bool)
+        return values, np.zeros(values.shape, bool), False
     gt = read_gt(record.gt)
     if record.is_good and gt.any():
         raise UserError(
@@ -71,6 +72,7 @@ def load_map(path: Path, record: Record) -> tuple[np.ndarray, np.ndarray]:
             "a defect folder or clear its mask."
         )
     try:
-        return values, fit_mask(gt, values.shape)
+        padded = values.shape[0] == values.shape[1] and gt.shape[0] != gt.shape[1]
+        return values, fit_mask(gt, values.shape), padded
     except ValueError as error:
         raise UserError(f"{path}: {error} ({record.gt.name} of {record}). Save the map at the image's size.") from error

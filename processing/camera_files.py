@@ -18,6 +18,7 @@ from utils.errors import UserError
 from utils.files import read_text, read_with
 
 MAX_YAML = 1 << 18  # characters; parsing them takes some five seconds
+MAX_UNIT = 0.01  # metres per stored unit, a centimetre; larger scales of files are in something else than metres
 
 _FOCAL_KEYS = (
     ("fx", "fy", "ppx", "ppy"),
@@ -37,7 +38,7 @@ class Intrinsics:
         fx, fy: focal lengths in pixels, > 0.
         cx, cy: principal point in pixels.
         depth_scale: metres per stored unit of depth, where the file says so; else None.
-        vague_scale: a depth_scale of the file that may be in metres or in millimetres.
+        vague_scale: a depth_scale of the file that may be in metres, in millimetres or in units per metre.
         size: (width, height) in pixels of the images that it belongs to, where the file says so.
         distorted: whether the file has lens distortion other than 0.
     """
@@ -111,6 +112,8 @@ def find_intrinsics(content: dict[str, Any], path: Path, stem: str) -> Intrinsic
         metres = scale
     elif scale is not None and "cam_k" in known:
         metres = scale / 1000
+    if metres is not None and metres > MAX_UNIT:
+        metres = None
     distorted = any(value != 0 for part in sections for value in _distortion(part))
     return Intrinsics(fx, fy, cx, cy, metres, scale if metres is None else None, _size(known), distorted)
 
@@ -133,6 +136,7 @@ def depth_unit(asked: float | None, camera: Intrinsics, where: str) -> float:
         usual = "usual values: mm (most cameras, RealSense D400), 0.0001 (RealSense D405), m (images of real numbers)"
         if (vague := camera.vague_scale) is not None:
             usual = f"its depth_scale {vague:g} means --unit {vague:g} if in metres, {vague / 1000:g} if in millimetres"
+            usual += f", {1 / vague:g} if it is units per metre" if vague > 1 else ""
         raise UserError(
             f"{where}: does not say how many metres one unit of the depth images is, and it is never assumed. Pass "
             f"--unit; {usual}."

@@ -1,5 +1,6 @@
 """One raw sample on disk → its preprocessed files."""
 
+import filecmp
 import shutil
 import zlib
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from datasets.frames import BORDER, border_share, pad_to_square, unpad
 from datasets.readers import open_image, read_rgb, read_xyz
 from datasets.records import Record
 from processing.background import object_mask
+from processing.bulk import Outcome
 from processing.manifest import MANIFEST, Preprocessing, stamped_share, write_cloud
 from utils.errors import UserError
-from utils.files import atomic_path
+from utils.files import atomic_path, sha256_files
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,18 @@ class Job:
         return self.record.xyz.relative_to(self.source).as_posix()
 
     def finished_share(self) -> float | None:
-        """Share of valid points if the target already holds this sample, finished in the same way; else None."""
-        files = [path for path in (self.record.rgb, self.record.gt) if path is not None]
-        if not all(self.destination(path).exists() for path in files):
-            return None
-        return stamped_share(self.destination(self.record.xyz), self.done)
+        """Share of valid points if the target already holds this sample, finished in the same way; else None.
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job: the share of valid points in [0, 1], or the problem in words."""
-
-    name: str
-    share: float | None
-    problem: str | None
+        What was overwritten cannot be compared: of the images those of family a, in place the clouds too.
+        """
+        in_place = self.source == self.target
+        images = [path for path in (self.record.rgb, self.record.gt) if path is not None]
+        for path in images:
+            copied = self.done.family == "b" and not in_place
+            if not (same_content(path, self.destination(path)) if copied else self.destination(path).exists()):
+                return None
+        sources = [] if in_place else [self.record.xyz]
+        return stamped_share(self.destination(self.record.xyz), self.done, sources)
 
 
 def clean(job: Job) -> Outcome:
@@ -64,7 +64,7 @@ def clean(job: Job) -> Outcome:
     The result depends on the files, the settings and the cloud's path in the dataset, on nothing else.
     """
     try:
-        xyz = read_xyz(job.record.xyz)
+        xyz, sources = read_xyz(job.record.xyz), sha256_files([job.record.xyz])
         if is_cleaned(xyz):
             raise UserError(
                 f"{job.record.xyz}: at most half of the {BORDER}-pixel frame border is valid, so the background plane "
@@ -81,7 +81,7 @@ def clean(job: Job) -> Outcome:
         _write_images(job, mask)
         square = pad_to_square(np.where(mask[..., None], xyz, np.float32(0)))
         share = round(float(np.count_nonzero(mask)) / square[..., 0].size, 6)
-        write_cloud(job.destination(job.record.xyz), square, job.done, share)
+        write_cloud(job.destination(job.record.xyz), square, job.done, share, sources)
     except UserError as error:
         return Outcome(job.name, None, str(error))
     return Outcome(job.name, share, None)
@@ -123,6 +123,11 @@ def _as_raw(path: Path, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _write_png(path: Path, image: np.ndarray) -> None:
     with atomic_path(path) as temporary:
         Image.fromarray(pad_to_square(image)).save(temporary)
+
+
+def same_content(one: Path, other: Path) -> bool:
+    """Whether two files are there and hold the same bytes."""
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def copy_file(source: Path, destination: Path) -> None:

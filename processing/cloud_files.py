@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from datasets.readers import read_array
+from processing.rgbd_depth import stored_by_columns
 from utils.errors import UserError
 from utils.files import read_with
 
@@ -81,7 +82,8 @@ def read_cloud(path: Path, shape: tuple[int, int]) -> np.ndarray:
         return read_with(path, lambda file: _read_points(file, shape), _ADVICE)
     cloud = read_array(path)
     if cloud.ndim != 3 or cloud.shape[2] != 3:
-        raise UserError(f"{path}: expected the shape (height, width, 3), found {cloud.shape}. {_ADVICE}")
+        advice = "Channels last: write (height, width, 3)." if cloud.ndim == 3 and cloud.shape[0] == 3 else _ADVICE
+        raise UserError(f"{path}: expected the shape (height, width, 3), found {cloud.shape}. {advice}")
     if cloud.shape[:2] != shape:
         raise UserError(_mismatch(path, f"{cloud.shape[1]}×{cloud.shape[0]}", shape))
     return cloud
@@ -97,7 +99,13 @@ def _read_points(path: Path, shape: tuple[int, int]) -> np.ndarray:
             raise UserError(_mismatch(path, f"a grid of {header.grid[1]}×{header.grid[0]}", shape))
         left = path.stat().st_size - stream.tell()
         points = (_read_text if header.encoding == "ascii" else _read_binary)(stream, header, left)
-    return points.reshape(height, width, 3)
+    cloud = points.reshape(height, width, 3)
+    if header.grid != shape and stored_by_columns(cloud):
+        raise UserError(
+            f"{path}: its points seem to be stored column by column, expected row by row, as the pixels of the RGB. "
+            "Export them row by row."
+        )
+    return cloud
 
 
 def _mismatch(path: Path, found: str, shape: tuple[int, int]) -> str:
@@ -177,15 +185,24 @@ def _whole(word: str) -> int:
     return int(word)
 
 
+def _known(table: dict[str, str], word: str, what: str) -> str:
+    """What a word of a header stands for."""
+    if word not in table:
+        raise ValueError(f"unknown {what} {word[:30]!r}, expected one of {', '.join(table)}")
+    return table[word]
+
+
 def _ply_header(stream: BinaryIO) -> Header:
-    """Header of a PLY file (Turk, 1994) whose first element are the vertices."""
+    """Header of a PLY file (Turk, 1994) whose first element are the vertices. Raises ValueError."""
     lines = _header_lines(stream, "end_header")
     if lines[0] != ["ply"]:
         raise ValueError("does not begin with 'ply'")
     encoding, points, fields, elements = "", 0, list[Field](), 0
     for words in lines[1:-1]:
+        if words[:1] in (["format"], ["element"], ["property"]) and len(words) < 3:
+            raise ValueError(f"the header's line {' '.join(words)[:60]!r} is incomplete")
         if words[:1] == ["format"]:
-            encoding = _PLY_FORMATS[words[1]]
+            encoding = _known(_PLY_FORMATS, words[1], "format")
         elif words[:1] == ["element"]:
             elements += 1
             if elements == 1:
@@ -195,26 +212,34 @@ def _ply_header(stream: BinaryIO) -> Header:
         elif words[:1] == ["property"] and elements == 1:
             if words[1] == "list":
                 raise ValueError("expected vertices with single numbers, found a list")
-            fields.append(Field(words[2], _PLY_TYPES[words[1]]))
+            fields.append(Field(words[2].lower(), _known(_PLY_TYPES, words[1], "property type")))
     if not encoding:
         raise ValueError(f"expected a line 'format', one of {', '.join(_PLY_FORMATS)}")
     return _checked(Header(encoding, fields, points))
 
 
 def _pcd_header(stream: BinaryIO) -> Header:
-    """Header of a PCD file (Point Cloud Library, version 0.7)."""
+    """Header of a PCD file (Point Cloud Library, version 0.7). Raises ValueError."""
     lines = {words[0]: words[1:] for words in _header_lines(stream, "DATA") if words}
+    for name in ("FIELDS", "SIZE", "TYPE", "WIDTH", "HEIGHT", "DATA"):
+        if not lines.get(name):
+            raise ValueError(f"expected a line {name!r} with values in the header, found none")
     kind = lines["DATA"][0]
     if kind not in ("ascii", "binary"):
         raise ValueError(f"DATA is {kind}, expected ascii or binary: save the cloud as binary, without compression")
     names, sizes, types = lines["FIELDS"], lines["SIZE"], lines["TYPE"]
     counts = lines.get("COUNT", ["1"] * len(names))
+    if not len(names) == len(sizes) == len(types) == len(counts):
+        raise ValueError(
+            f"expected as many values of SIZE, TYPE and COUNT as FIELDS, found {len(names)} FIELDS, {len(sizes)} SIZE, "
+            f"{len(types)} TYPE, {len(counts)} COUNT"
+        )
     fields = [
-        Field(name, f"{letter.lower()}{_whole(size)}", _whole(count))
+        Field(name.lower(), f"{letter.lower()}{_whole(size)}", _whole(count))
         for name, letter, size, count in zip(names, types, sizes, counts, strict=True)
     ]
     width, height = _whole(lines["WIDTH"][0]), _whole(lines["HEIGHT"][0])
-    points = _whole(lines["POINTS"][0]) if "POINTS" in lines else width * height
+    points = _whole(lines["POINTS"][0]) if lines.get("POINTS") else width * height
     if points != width * height:
         raise ValueError(f"declares {points} points on a grid of {width}×{height}")
     return _checked(Header("ascii" if kind == "ascii" else "<", fields, points, (height, width)))

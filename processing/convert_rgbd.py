@@ -11,8 +11,11 @@ Writes a new folder. After a stop, the same command continues; further calls add
 """
 
 import argparse
+import glob
 import math
+import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -20,21 +23,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from datasets.readers import read_xyz
-from processing.bulk import process, summary
+from processing.bulk import process, summary, without_source
 from processing.camera_files import Intrinsics
-from processing.manifest import check_folders, read_manifest, write_manifest
+from processing.manifest import check_folders
 from processing.rgbd_depth import extent
 from processing.rgbd_files import convert
-from processing.rgbd_jobs import Conversion, Job, find_jobs, merged_files, read_inputs
+from processing.rgbd_jobs import Conversion, Job, find_jobs, of_earlier_calls, read_inputs
 from utils.cli import positive, positive_int, run
 from utils.errors import UserError
-from utils.files import remove_leftovers
+from utils.files import locked
 from utils.parallel import available_cores
 
 
 def unit(text: str) -> float:
     """An argparse type: m, mm or a number above 0 → metres."""
-    return {"m": 1.0, "mm": 0.001}.get(text) or positive(text)
+    try:
+        return {"m": 1.0, "mm": 0.001}.get(text) or positive(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected m, mm or a number of metres, got {text}") from error
 
 
 def invalid(text: str) -> float | str:
@@ -117,20 +123,15 @@ def main(argv: list[str] | None = None) -> int:
     jobs = find_jobs(inputs, target, done, problems)
     if any(job.done.camera is not None and job.done.camera.distorted for job in jobs):
         print("warning: lens distortion in --intrinsics is not applied. If it is strong, undistort the images first.")
-    shares = {job.name: share for job in jobs if (share := job.finished_share()) is not None}
-    pending = [job for job in jobs if job.name not in shares]
-    previous = (read_manifest(target) or {"files": {}})["files"]
-    remove_leftovers(target)
-    if pending:
-        write_manifest(target, done, False, merged_files(previous, target, jobs, shares))
-    process(convert, pending, args.workers, target, shares, problems)
-    files = merged_files(previous, target, jobs, shares)
-    finished = {name: share for name, share in files.items() if share is not None}
-    write_manifest(target, done, not problems and len(finished) == len(files), files)
-    text = summary(target, finished, len(pending), problems)
-    if len(finished) < len(files):
-        print(f"warning: {len(files) - len(finished)} samples of earlier calls are not finished. Repeat those calls.")
-    print(extents(jobs), f"Check: python processing/check_dataset.py {target}", text, sep="\n")
+    folders = Counter(job.folder for job in jobs)
+    print("Found:", ", ".join(f"{folder} {count}" for folder, count in folders.items()))
+    with locked(target):
+        problems += [text for folder in folders for text in without_source(target, jobs, glob.escape(folder))]
+        finished = process(convert, jobs, target, done, args.workers, problems, of_earlier_calls(target, jobs))
+    text = summary(target, finished, jobs[0].folder.split("/")[0], problems)
+    if unfinished := list(finished.listed.values()).count(None):
+        print(f"warning: {unfinished} samples of earlier calls are not finished. Repeat those calls.")
+    print(extents(jobs), f"Check: python processing/check_dataset.py {shlex.quote(str(target))}", text, sep="\n")
     return 0
 
 

@@ -11,11 +11,12 @@ import yaml
 
 from datasets.readers import open_image
 from processing import eyecandies_depth
-from processing.clean_files import Outcome, copy_file
+from processing.bulk import Outcome
+from processing.clean_files import copy_file, same_content
 from processing.eyecandies_depth import decode_depth, foreground, to_cloud, world_points
 from processing.manifest import VERSION, Preprocessing, stamped_share, write_cloud
 from utils.errors import UserError
-from utils.files import read_text, read_with
+from utils.files import read_text, read_with, sha256_files
 
 SPLITS = {"train": "train", "val": "validation", "test_public": "test"}
 """Folder of the raw release -> folder of the converted dataset. test_private has no labels and is left out."""
@@ -78,11 +79,15 @@ class Job:
             copies["mask.png"] = folder / "gt" / f"{self.stem}.png"
         return copies
 
+    def geometry(self) -> list[Path]:
+        """The files that the cloud is made of."""
+        return [self.source(key) for key in ("depth.png", "info_depth.yaml", "pose.txt")]
+
     def finished_share(self) -> float | None:
         """Share of valid points if the target already holds this sample, converted in the same way; else None."""
-        if not all(path.exists() for path in self.images().values()):
+        if not all(same_content(self.source(key), path) for key, path in self.images().items()):
             return None
-        return stamped_share(self.target / self.name, self.done)
+        return stamped_share(self.target / self.name, self.done, self.geometry())
 
 
 def class_names(root: Path) -> list[str]:
@@ -141,7 +146,7 @@ def convert(job: Job) -> Outcome:
         for key, destination in job.images().items():
             copy_file(job.source(key), destination)
         share = round(valid / kept.size, 6)
-        write_cloud(job.target / job.name, cloud, job.done, share)
+        write_cloud(job.target / job.name, cloud, job.done, share, sha256_files(job.geometry()))
     except UserError as error:
         return Outcome(job.name, None, str(error))
     return Outcome(job.name, share, None)

@@ -11,11 +11,15 @@ from utils.errors import UserError
 FIELDS = ("class", "split", "defect", "stem")
 """What a pattern may hold in braces, and what identifies a sample."""
 
+MAX_NAME = 200  # bytes of a field's value: file systems take 255, and suffixes come behind it
+
 _SPLITS = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation"}
 
 
 class Pattern:
     """Paths with fields. A field stands for any part of one folder or file name, `*` for a part that is no field.
+
+    A leading ~ is the home folder: shells leave it as it is in quotes.
 
     Attributes:
         option: of the command line, for messages.
@@ -25,9 +29,14 @@ class Pattern:
     """
 
     def __init__(self, option: str, text: str) -> None:
-        """Raises UserError for a field that there is not, or a lone brace."""
+        """Raises UserError for a field that there is not, a lone brace, or the home folder of nobody."""
         self.option, self.text = option, text
-        parts = Path(text).parts
+        try:
+            parts = Path(text).expanduser().parts
+        except RuntimeError as error:
+            raise UserError(
+                f"{option} {text!r}: expected a home folder at ~, found none. Write the folder's full path."
+            ) from error
         free = [index for index, part in enumerate(parts) if re.search(r"[{}*]", part)]
         first = min(free, default=len(parts) - 1)
         self.base = Path(*parts[:first])
@@ -87,7 +96,8 @@ def check_fields(fields: Mapping[str, str]) -> None:
     """Refuse values, spelled as the layout does, that cannot name the folders and files of a sample.
 
     Raises:
-        UserError: a hidden name, a slash, a character that cannot be printed, an unknown split, a defect in training.
+        UserError: a hidden name, a slash, a character that cannot be printed, a name too long for file systems, an
+            unknown split, a defect in training.
     """
     for field, value in fields.items():
         if not value or value.startswith(".") or not value.isprintable() or re.search(r"[/\\]", value):
@@ -95,6 +105,8 @@ def check_fields(fields: Mapping[str, str]) -> None:
                 f"{field} {value!r}: expected a plain name, without slashes, control characters or a dot at its "
                 "beginning. Rename it."
             )
+        if (size := len(value.encode())) > MAX_NAME:
+            raise UserError(f"{field} {value[:40]!r}…: expected at most {MAX_NAME} bytes, found {size}. Shorten it.")
     if fields["split"] not in SPLITS:
         raise UserError(
             f"split {fields['split']!r}: expected train, validation (also val, valid) or test. Rename the folder, or "

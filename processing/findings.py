@@ -58,6 +58,7 @@ KINDS = {
     "mask_mode": (False, "8-bit grey masks", "Anomalous is what is above 0."),
     "mask_size": (True, "masks of their RGB's size", "Write the masks again at that size."),
     "mask_in_good": (True, "empty masks in good/", "Move the samples to a defect folder or clear their masks."),
+    "mask_large": (False, "masks above 0 on the defect only", "Look at them; they may be inverted."),
     "mask_empty": (
         True,
         "anomalous pixels in the masks of a defect folder",

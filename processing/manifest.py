@@ -1,7 +1,7 @@
 """What was done to a preprocessed dataset: a stamp in every cloud's file and one manifest at the dataset's root."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import tifffile
 from datasets.readers import read_stamp
 from processing.background import BackgroundSettings
 from utils.errors import UserError
-from utils.files import atomic_path, leftovers, read_text, read_with, refuse_links, write_json
+from utils.files import atomic_path, leftovers, read_text, read_with, refuse_links, sha256_files, write_json
 
 MANIFEST = "preprocessing.json"
 VERSION = 1  # raise it when the same settings give other files
@@ -36,7 +36,7 @@ class Preprocessing:
         return {"family": self.family, "version": VERSION, "seed": self.seed, "settings": asdict(self.settings)}
 
 
-def write_cloud(path: Path, xyz: np.ndarray, done: Preprocessing, share: float) -> None:
+def write_cloud(path: Path, xyz: np.ndarray, done: Preprocessing, share: float, sources: str) -> None:
     """Write an organised cloud as an uncompressed float32 TIFF with a stamp, atomically.
 
     Args:
@@ -44,16 +44,24 @@ def write_cloud(path: Path, xyz: np.ndarray, done: Preprocessing, share: float) 
         xyz: (h, w, 3) float32 metres.
         done: what was done to it.
         share: share of valid points in [0, 1].
+        sources: hash of the files that the cloud was made of.
     """
-    stamp = json.dumps({"preprocessing": done.as_json(), "valid_share": share})
+    stamp = json.dumps({"preprocessing": done.as_json(), "valid_share": share, "sources": sources})
     with atomic_path(path) as temporary:
         tifffile.imwrite(temporary, xyz, photometric="rgb", metadata=None, description=stamp)
 
 
-def stamped_share(path: Path, done: Preprocessing) -> float | None:
-    """Share of valid points from the stamp of a cloud's file; None unless it was made in exactly this way."""
+def stamped_share(path: Path, done: Preprocessing, sources: Sequence[Path]) -> float | None:
+    """Share of valid points from the stamp of a cloud's file; None unless it was made in exactly this way.
+
+    Args:
+        path: of the cloud. done: what is to be done. sources: the files that it is to be made of; none where they were
+            overwritten, so that they cannot be compared.
+    """
     stamp = read_stamp(path)
     if stamp is None or stamp["preprocessing"] != done.as_json():
+        return None
+    if sources and stamp.get("sources") != sha256_files(sources):
         return None
     share = stamp.get("valid_share")
     return float(share) if isinstance(share, float | int) else None
@@ -68,7 +76,8 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
 
 
 def _parse_manifest(path: Path) -> dict[str, Any]:
-    manifest = json.loads(read_text(path))
+    manifest = dict(json.loads(read_text(path)))
+    manifest |= {"settings": dict(manifest["settings"]), "files": dict(manifest["files"])}
     return {key: manifest[key] for key in ("family", "version", "seed", "settings", "complete", "files")}
 
 
@@ -98,7 +107,6 @@ def check_folders(source: Path, target: Path, in_place: bool, done: Preprocessin
     Raises:
         UserError: a folder is refused.
     """
-    refuse_links(target)
     manifest = read_manifest(target)
     if in_place:
         if manifest is not None and manifest["complete"]:
@@ -108,16 +116,20 @@ def check_folders(source: Path, target: Path, in_place: bool, done: Preprocessin
             raise UserError(f"{source}: already preprocessed, see {MANIFEST} there. Pass the raw dataset.")
         inner, outer = target.resolve(), source.resolve()
         if inner == outer or inner in outer.parents or outer in inner.parents:
-            raise UserError(f"{target}: lies in or around {source}. Choose a folder outside.")
+            raise UserError(f"{target}: lies in or around {outer}. Choose a folder outside, for example {outer}_out.")
         if manifest is None and target.exists() and (not target.is_dir() or {*target.iterdir()} - {*leftovers(target)}):
             raise UserError(
                 f"{target}: expected a new or empty folder, found other files. Choose another --target_dir."
             )
-    if manifest is not None:
-        differing = {key: (manifest[key], value) for key, value in done.as_json().items() if manifest[key] != value}
-        if differing:
-            told = ", ".join(f"{key} {was}, now asked for {now}" for key, (was, now) in differing.items())
-            raise UserError(
-                f"{target / MANIFEST}: made with {told}. Use the same options, or another --target_dir, or remove that "
-                "folder."
-            )
+    refuse_links(target)
+    if manifest is None or all(share is None for share in manifest["files"].values()):
+        return
+    before, now = ({**made, **made["settings"]} for made in (manifest, done.as_json()))
+    names = [name for name in now if name in before and name != "settings" and before[name] != now[name]]
+    names = names or sorted(before.keys() - {"complete", "files"} ^ now.keys())
+    if names:
+        told = ", ".join(f"{name} {before.get(name)}, now asked for {now.get(name)}" for name in names)
+        raise UserError(
+            f"{target / MANIFEST}: made with {told}. Use the same options, or another --target_dir, or remove that "
+            "folder."
+        )

@@ -10,12 +10,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
-from processing.bulk import process, summary
+from processing.bulk import process, summary, without_source
 from processing.eyecandies_files import Conversion, convert, find_jobs
-from processing.manifest import check_folders, write_manifest
+from processing.manifest import check_folders
 from utils.cli import positive_int, run
 from utils.errors import UserError
-from utils.files import remove_leftovers
+from utils.files import locked
 from utils.parallel import available_cores
 
 
@@ -34,19 +34,14 @@ def main(argv: list[str] | None = None) -> int:
     check_folders(source, target, False, done)
     problems: list[str] = []
     jobs = find_jobs(source, target, problems)
-    shares = {job.name: share for job in jobs if (share := job.finished_share()) is not None}
-    pending = [job for job in jobs if job.name not in shares]
-    remove_leftovers(target)
-    if pending:
-        write_manifest(target, done, False, shares)
-    process(convert, pending, args.workers, target, shares, problems)
+    if not jobs:
+        raise UserError(problems[0] if problems else f"{source}: no sample found in the class folders.")
+    with locked(target):
+        problems += without_source(target, jobs)
+        finished = process(convert, jobs, target, done, args.workers, problems)
     if any(source.glob("*/test_private")):
         print("test_private was left out: its labels are not public.")
-    if not shares and not problems:
-        raise UserError(f"no sample found in the class folders. Check --dataset_path; {target} stays empty.")
-    if shares:
-        write_manifest(target, done, not problems, shares)
-    print(summary(target, shares, len(pending), problems, options=" --mapper mlp_big"))
+    print(summary(target, finished, jobs[0].name.split("/")[0], problems, options=" --mapper mlp_big"))
     return 0
 
 

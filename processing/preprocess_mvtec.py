@@ -13,12 +13,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from datasets.mvtec3d import missing_samples
 from datasets.readers import read_xyz
 from datasets.records import SPLITS, class_names, scan
-from processing.bulk import process, summary
+from processing.bulk import process, summary, without_source
 from processing.clean_files import Job, clean, copy_extras, is_cleaned
-from processing.manifest import Preprocessing, check_folders, write_manifest
+from processing.manifest import Preprocessing, check_folders, read_manifest
 from utils.cli import run
 from utils.errors import UserError
-from utils.files import remove_leftovers
+from utils.files import locked
 from utils.parallel import available_cores
 
 
@@ -50,16 +50,14 @@ def main(argv: list[str] | None = None) -> int:
     check_folders(source, target, args.in_place, done)
     problems: list[str] = []
     jobs = find_jobs(source, target, done, problems)
-    shares = {job.name: share for job in jobs if (share := job.finished_share()) is not None}
-    pending = [job for job in jobs if job.name not in shares]
-    check_raw(pending)
-    remove_leftovers(target)
-    if pending:
-        write_manifest(target, done, False, shares)
-    copy_extras(source, target)
-    process(clean, pending, args.workers, target, shares, problems)
-    write_manifest(target, done, not problems, shares)
-    print(summary(target, shares, len(pending), problems))
+    if read_manifest(target) is None:
+        check_raw(jobs)
+    with locked(target):
+        if not args.in_place:
+            problems += without_source(target, jobs)
+        copy_extras(source, target)
+        finished = process(clean, jobs, target, done, args.workers, problems)
+    print(summary(target, finished, jobs[0].record.class_name, problems))
     return 0
 
 
@@ -85,9 +83,9 @@ def find_jobs(source: Path, target: Path, done: Preprocessing, problems: list[st
     return [Job(record, source, target, done) for record in records]
 
 
-def check_raw(pending: list[Job]) -> None:
+def check_raw(jobs: list[Job]) -> None:
     """Stop at once where the first, the middle and the last cloud lack the background plane."""
-    probes = {job.name: job.record.xyz for job in (pending[:1] + pending[len(pending) // 2 :][:1] + pending[-1:])}
+    probes = {job.name: job.record.xyz for job in (jobs[:1] + jobs[len(jobs) // 2 :][:1] + jobs[-1:])}
     try:
         cleaned = probes and all(is_cleaned(read_xyz(path)) for path in probes.values())
     except UserError:

@@ -6,6 +6,8 @@ Camera frame: x right, y down, z along the optical axis; integer pixel coordinat
 import numpy as np
 from numpy.typing import NDArray
 
+from processing.cloud_geometry import MAX_SPREAD, MIN_POINTS, axes_fault
+
 TINY = 1e-9
 """Metres. Stands for a coordinate of 0 in a measured point: the papers, and all that reads clouds here, call a point
 valid when its three coordinates are non-zero, and would lose the column and the row of the principal point."""
@@ -24,6 +26,36 @@ def measured(stored: np.ndarray, invalid: float | str | None = None) -> NDArray[
     if invalid == "maximum":
         return valid & (z != (np.finfo(z.dtype) if z.dtype.kind == "f" else np.iinfo(z.dtype)).max)
     return valid if invalid is None else valid & (z != invalid)
+
+
+def stored_by_columns(cloud: np.ndarray) -> bool:
+    """Whether points that were read row by row were stored column by column, judged where enough of them are valid.
+
+    The point below is then more than three times as far away as the point to the right in the other reading. Where both
+    readings have the same neighbours, as in a square image, the axes tell: only the other reading follows a camera.
+
+    Args:
+        cloud: (h, w, 3) as stored, z the last channel, in any unit; points behind the camera do not count.
+    """
+    height, width = cloud.shape[:2]
+    by_rows = to_cloud(cloud, measured(cloud))
+    by_columns = by_rows.reshape(width, height, 3).swapaxes(0, 1)
+    if _distance(by_rows.reshape(-1, 3), width) > 3 * _distance(by_rows.reshape(-1, 3), height):
+        return True
+    return axes_fault(by_rows) is not None and axes_fault(by_columns) is None
+
+
+def _distance(points: np.ndarray, steps: int) -> float:
+    """Median distance of points to those `steps` later, (0, 0, 0) left out; NaN for too few.
+
+    Args:
+        points: (N, 3). steps: at most N.
+    """
+    pairs = len(points) - steps
+    first = np.linspace(0, pairs - 1, min(pairs, MAX_SPREAD)).astype(int)
+    one, other = points[first].astype(np.float64), points[first + steps].astype(np.float64)
+    valid = one.any(axis=1) & other.any(axis=1)
+    return float(np.median(np.linalg.norm(one - other, axis=1)[valid])) if valid.sum() >= MIN_POINTS else float("nan")
 
 
 def depth_to_points(depth: np.ndarray, fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:

@@ -10,13 +10,17 @@ from datasets.frames import BORDER
 from datasets.readers import open_image, read_array, read_gt, read_rgb
 from datasets.records import SUFFIXES
 from processing.background import object_mask
-from processing.clean_files import Outcome, copy_file, is_cleaned
+from processing.bulk import Outcome
+from processing.clean_files import copy_file, is_cleaned
 from processing.cloud_files import read_cloud
 from processing.manifest import write_cloud
 from processing.rgbd_depth import depth_to_points, measured, to_cloud
 from processing.rgbd_jobs import Job
 from utils.errors import UserError
+from utils.files import sha256_files
 
+_NEAR, _FAR = 0.01, 100.0  # metres from the camera to expect of half of the points
+_UNIT = "Check --unit, or the depth_scale of the camera's file."
 _OTHERS = "Other ways: --background depth-range, mask, or none."
 
 
@@ -27,22 +31,19 @@ def convert(job: Job) -> Outcome:
             raise UserError(job.problem)
         shape = _check_images(job)
         _check_target(job)
-        cloud = _read_cloud(job, shape)
-        if not cloud.any():
-            raise UserError(
-                f"{job.geometry}: no valid point; expected a scan. Check --unit and --invalid, or remove it."
-            )
-        kept = _foreground(job, cloud)
-        cloud = np.where(kept[..., None], cloud, np.float32(0))
+        scan = _read_cloud(job, shape)
+        _check_distance(job, scan)
+        kept = _foreground(job, scan)
+        cloud = np.where(kept[..., None], scan, np.float32(0))
         share = round(float(np.count_nonzero(cloud[..., 2])) / kept.size, 6)
         if not share:
             raise UserError(
                 f"{job.geometry}: nothing is left after --background {job.done.background}; expected an object. "
-                f"{_OTHERS}"
+                f"{_other_ways(scan)}"
             )
         for kind, path in job.copies().items():
             copy_file(job.sources[kind], path)
-        write_cloud(job.target / job.name, cloud, job.done, share)
+        write_cloud(job.target / job.name, cloud, job.done, share, sha256_files(job.compared()))
     except UserError as error:
         return Outcome(job.name, None, str(error))
     return Outcome(job.name, share, None)
@@ -71,19 +72,41 @@ def _check_images(job: Job) -> tuple[int, int]:
                 "nothing."
             )
     height, width = read_rgb(job.sources["rgb"]).shape[:2]
-    camera = job.done.camera
-    if camera is not None and camera.size not in (None, (width, height)):
-        raise UserError(
-            f"{job.sources['rgb']}: is {width}×{height} (W×H), {job.sources['intrinsics']} is for "
-            f"{camera.size[0]}×{camera.size[1]}. Pass the intrinsics of this resolution; if the images were scaled, "
-            "fx, cx and fy, cy scale with width and height."
-        )
+    _check_camera(job, width, height)
     if (path := job.sources.get("gt")) is not None:
         mask = read_gt(path)
         _check_size(path, mask.shape, (height, width))
         if mask.any() and job.folder.endswith("/good"):
             raise UserError(f"{path}: marks a defect, but the sample is good. Move it to a defect, or clear the mask.")
+        if not mask.any() and not job.folder.endswith("/good"):
+            raise UserError(
+                f"{path}: marks nothing, but the sample has a defect; expected > 0 on it. Draw it, or move the sample "
+                "to good."
+            )
+        if np.count_nonzero(mask) > mask.size / 2:
+            raise UserError(
+                f"{path}: more than half of the pixels are marked; expected > 0 on the defect only. Invert it."
+            )
     return height, width
+
+
+def _check_camera(job: Job, width: int, height: int) -> None:
+    """Refuse a camera that cannot be that of a width × height image, or of a part cut out of a larger one."""
+    camera = job.done.camera
+    if camera is None:
+        return
+    scaled = "if the images were scaled, fx, cx and fy, cy scale with width and height."
+    if camera.size not in (None, (width, height)):
+        raise UserError(
+            f"{job.sources['rgb']}: is {width}×{height} (W×H), {job.sources['intrinsics']} is for "
+            f"{camera.size[0]}×{camera.size[1]}. Pass the intrinsics of this resolution; {scaled}"
+        )
+    if not (-width <= camera.cx <= 2 * width and -height <= camera.cy <= 2 * height):
+        raise UserError(
+            f"{job.sources['rgb']}: is {width}×{height} (W×H), the principal point of "
+            f"{job.sources.get('intrinsics', '--camera')} is ({camera.cx:g}, {camera.cy:g}), more than a whole image "
+            f"outside of it. Pass the intrinsics of this resolution, in pixels; {scaled}"
+        )
 
 
 def _check_size(path: Path, found: tuple[int, ...], expected: tuple[int, int]) -> None:
@@ -130,14 +153,31 @@ def _read_depth(path: Path) -> np.ndarray:
         stored = read_array(path)
     else:
         raise UserError(f"{path}: expected depth as 16-bit PNG, TIFF or NPY. Export it as one of these.")
-    if stored.ndim == 3 and stored.shape[2] == 1:
-        stored = stored[..., 0]
+    if stored.ndim == 3 and 1 in (stored.shape[0], stored.shape[2]):
+        stored = stored[..., 0] if stored.shape[2] == 1 else stored[0]
     if stored.ndim != 2 or stored.dtype.itemsize == 1:
         raise UserError(
             f"{path}: expected one number of 16 bits or more for each pixel, found shape {stored.shape} and "
             f"{stored.dtype}: a preview picture, not depth? Export the measured depth (16-bit PNG, TIFF or NPY)."
         )
     return stored
+
+
+def _check_distance(job: Job, cloud: np.ndarray) -> None:
+    """Refuse a cloud without points, and one whose unit cannot be right."""
+    z = cloud[..., 2][cloud[..., 2] != 0]
+    if not z.size:
+        raise UserError(f"{job.geometry}: no valid point; expected a scan. Check --unit and --invalid, or remove it.")
+    if not _NEAR <= (middle := float(np.median(z))) <= _FAR:
+        raise UserError(
+            f"{job.geometry}: z is around {middle:.4g} m, expected {_NEAR:g} to {_FAR:g} m from the camera. {_UNIT}"
+        )
+
+
+def _other_ways(cloud: np.ndarray) -> str:
+    """What to do where a cloud's background cannot be cut away."""
+    z = cloud[..., 2][cloud[..., 2] != 0]
+    return f"z is {z.min():.3g} to {z.max():.3g} m. {_UNIT} {_OTHERS}"
 
 
 def _foreground(job: Job, cloud: np.ndarray) -> np.ndarray:
@@ -156,9 +196,9 @@ def _foreground(job: Job, cloud: np.ndarray) -> np.ndarray:
     if is_cleaned(cloud):
         raise UserError(
             f"{path}: at most half of the {BORDER}-pixel frame border is valid; --background plane expects a flat "
-            f"ground that fills the frame border. {_OTHERS}"
+            f"ground that fills the frame border. {_other_ways(cloud)}"
         )
     try:
         return object_mask(cloud, np.random.default_rng([done.seed, zlib.crc32(job.name.encode())]), done.settings)
     except UserError as error:
-        raise UserError(f"{path}: {error}. Check --unit. {_OTHERS}") from error
+        raise UserError(f"{path}: {error}. {_other_ways(cloud)}") from error

@@ -1,6 +1,5 @@
 """What to convert: which of people's own files belong together, and how each sample is to be converted."""
 
-import filecmp
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -8,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from processing.camera_files import Intrinsics, depth_unit, find_intrinsics, read_camera_file
+from processing.clean_files import same_content
 from processing.file_patterns import FIELDS, Pattern, check_fields, spelled
-from processing.manifest import VERSION, Preprocessing, stamped_share
+from processing.manifest import VERSION, Preprocessing, read_manifest, stamped_share
 from utils.errors import UserError
 
 GEOMETRY = ("depth", "xyz")
@@ -103,12 +103,14 @@ class Job:
 
     def finished_share(self) -> float | None:
         """Share of valid points if the target already holds this sample, converted in the same way; else None."""
-        if self.problem is not None:
+        copies = self.copies().items()
+        if self.problem is not None or not all(same_content(self.sources[kind], path) for kind, path in copies):
             return None
-        for kind, path in self.copies().items():
-            if not path.exists() or not filecmp.cmp(self.sources[kind], path, shallow=False):
-                return None
-        return stamped_share(self.target / self.name, self.done)
+        return stamped_share(self.target / self.name, self.done, self.compared())
+
+    def compared(self) -> list[Path]:
+        """The files that the cloud is made of; what the camera's says of this sample stands in the settings."""
+        return [self.geometry, *(path for kind, path in self.sources.items() if kind == "foreground")]
 
 
 @dataclass(frozen=True)
@@ -190,25 +192,11 @@ def find_jobs(inputs: Inputs, target: Path, done: Conversion, problems: list[str
     return _unshared(jobs)
 
 
-def merged_files(
-    previous: Mapping[str, float | None], target: Path, jobs: Sequence[Job], shares: Mapping[str, float]
-) -> dict[str, float | None]:
-    """What the manifest lists: the samples of this call, and those of earlier ones that it does not replace.
-
-    Args:
-        previous: what it lists now. target: root of the converted dataset. jobs: of this call.
-        shares: of the finished ones.
-
-    Returns:
-        Share of valid points by name; None where a sample is not finished.
-    """
-    folders = {job.folder for job in jobs}
-    kept = {
-        name: share
-        for name, share in previous.items()
-        if ((target / name).exists() if share is not None else name.rsplit("/", 2)[0] not in folders)
-    }
-    return kept | {job.name: None for job in jobs} | dict(shares)
+def of_earlier_calls(target: Path, jobs: Sequence[Job]) -> dict[str, float | None]:
+    """What the target's manifest lists of other folders than those of the jobs; None = not finished."""
+    manifest, folders = read_manifest(target), {job.folder for job in jobs}
+    listed = manifest["files"] if manifest else {}
+    return {name: share for name, share in listed.items() if name.rsplit("/", 2)[0] not in folders}
 
 
 def _samples(inputs: Inputs, problems: list[str]) -> list[_Sample]:

@@ -176,6 +176,8 @@ def _mask(figures: Figures, rgb: np.ndarray | None) -> None:
         figures.faults["mask_size"] = f"the mask is {_size(gt)}, its RGB {_size(rgb)} (W×H)"
     if figures.record.is_good and gt.any():
         figures.faults["mask_in_good"] = f"{np.count_nonzero(gt)} anomalous pixels"
+    if gt.mean() > 0.5:
+        figures.faults["mask_large"] = f"{gt.mean():.0%} of the pixels are anomalous"
     if not figures.record.is_good and not gt.any():
         figures.faults["mask_empty"] = "no anomalous pixel"
 

@@ -106,7 +106,7 @@ def test_figures_do_not_depend_on_the_kind_of_number(root: Path, kind: str) -> N
     assert metrics(root)["nut"] == pytest.approx(NUT, abs=1e-12)
 
 
-def test_maps_of_every_size_of_an_image_that_is_not_square(tmp_path: Path) -> None:
+def test_maps_of_every_size_of_an_image_that_is_not_square(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gt = np.zeros((400, 900), bool)
     gt[20:110, 30:200] = gt[300:380, 780:880] = True
     grid = gt_to_grid(gt).numpy().astype(np.float32)
@@ -126,6 +126,8 @@ def test_maps_of_every_size_of_an_image_that_is_not_square(tmp_path: Path) -> No
         assert found[name] == pytest.approx({"au_pro": 1.0, "au_roc": 1.0, "p_auroc": 1.0}, abs=1e-12)
     assert found["native_of_square"]["au_pro"] > 0.99
     assert found["squeezed"]["au_pro"] < 0.5  # regions 80 pixels off: padding is what a square map is taken for
+    notes = [line.split(" square maps")[0] for line in capsys.readouterr().err.splitlines() if "square maps" in line]
+    assert notes == ["note: square: 1", "note: squeezed: 1"]  # good images have no mask here, which could be compared
 
 
 def test_sizes_may_differ_within_a_class(root: Path) -> None:

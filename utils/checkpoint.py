@@ -5,6 +5,7 @@ Files from strangers execute nothing: tensors are read as safetensors or by torc
 
 import io
 import json
+import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def read_tensors(path: Path) -> Any:
     Besides tensors and plain values, numpy's numbers are allowed: released checkpoints store metrics as such.
 
     Raises:
-        Exception: of many kinds, for a file that is damaged, holds other objects, or unpacks to more than its size.
+        Exception: of many kinds, for a file that is damaged, holds other objects, or declares more than its size.
     """
     if path.suffix == SAFETENSORS:
         return load_file(path)
@@ -63,8 +64,22 @@ def read_tensors(path: Path) -> Any:
             unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > path.stat().st_size:  # torch.save does not compress
             raise ValueError(f"{unpacked} bytes packed into {path.stat().st_size}")
-    with torch.serialization.safe_globals(_numpy_numbers()):
-        return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        with torch.serialization.safe_globals(_numpy_numbers()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's text would advise to load the file without this safeguard
+        raise ValueError("expected tensors only, found other objects, which could run code, or damage") from error
+    _refuse_expanded(content, path.stat().st_size)
+    return content
+
+
+def _refuse_expanded(content: Any, size: int) -> None:
+    """Raise ValueError for a tensor of more bytes than the file, one number repeated: copying it fills the memory."""
+    if isinstance(content, Tensor) and content.numel() * content.element_size() > size:
+        raise ValueError(f"a tensor of shape {tuple(content.shape)} in {size} bytes")
+    if isinstance(content, Mapping | list | tuple):
+        for value in content.values() if isinstance(content, Mapping) else content:
+            _refuse_expanded(value, size)
 
 
 def _numpy_numbers() -> list[Any]:

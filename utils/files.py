@@ -1,9 +1,12 @@
 """Files that are written whole or not at all, and read without trust in what they hold."""
 
+import fcntl
 import hashlib
 import json
+import os
+import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,13 +38,34 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def leftovers(folder: Path) -> list[Path]:
     """The temporary files that a killed `atomic_path` left in a folder and below."""
-    return [path for path in folder.rglob(".*.????????.tmp*") if not path.is_dir()]
+    ours = re.compile(r"\..*\.[0-9a-f]{8}\.tmp(\.[^.]*)?")
+    return [path for path in folder.rglob(".*.tmp*") if ours.fullmatch(path.name) and not path.is_dir()]
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the `leftovers` of a folder."""
     for path in leftovers(folder):
         path.unlink()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the right to write to a folder, which is made; the system frees it, even of a killed process.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UserError(
+            f"{folder}: another command is writing to it. Wait until it has finished, then run this one again."
+        ) from error
+    finally:
+        os.close(descriptor)
 
 
 def refuse_links(folder: Path) -> None:
@@ -102,6 +126,11 @@ def read_text(path: Path) -> str:
 def sha256_text(text: str) -> str:
     """Hexadecimal SHA-256 of a text in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_files(paths: Iterable[Path]) -> str:
+    """Hexadecimal SHA-256 of the hashes of several files, in their order."""
+    return sha256_text(" ".join(map(sha256_file, paths)))
 
 
 def sha256_file(path: Path) -> str:

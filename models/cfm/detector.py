@@ -40,7 +40,7 @@ class CrossmodalDetector(nn.Module):
         """A detector from the state dicts of a checkpoint; the mapper variant is read from the parameter names.
 
         Raises:
-            RuntimeError, KeyError: the states are not those of a pair of mappers.
+            RuntimeError, KeyError, ValueError: the states are not those of a pair of mappers.
         """
         detector = cls(*mapper_widths(rgb_to_xyz), mapper_variant(rgb_to_xyz), precision)
         detector.rgb_to_xyz.load_state_dict(rgb_to_xyz)

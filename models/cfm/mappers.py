@@ -49,5 +49,12 @@ def mapper_variant(state: dict[str, Tensor]) -> str:
 
 
 def mapper_widths(state: dict[str, Tensor]) -> tuple[int, int]:
-    """Input and output width of a checkpoint's mapper."""
-    return state["input.weight"].shape[1], state["output.weight"].shape[0]
+    """Input and output width of a checkpoint's mapper.
+
+    Raises:
+        RuntimeError: the hidden width is not half their sum, so that a mapper of these widths may be far larger.
+    """
+    (hidden, in_width), (out_width, before) = state["input.weight"].shape, state["output.weight"].shape
+    if hidden != before or hidden != (in_width + out_width) // 2:
+        raise RuntimeError(f"layers {in_width}→{hidden} and {before}→{out_width}, expected half the sum in between")
+    return in_width, out_width

@@ -149,7 +149,7 @@ def load(
     precision = precision or (settings["config"]["precision"] if settings else "fp32")
     try:
         detector = CrossmodalDetector.from_states(rgb_to_xyz, xyz_to_rgb, precision)
-    except (RuntimeError, KeyError, AttributeError, IndexError) as error:
+    except (RuntimeError, KeyError, ValueError, AttributeError) as error:
         folder = name.path(RGB_TO_XYZ).parent
         raise UserError(
             f"{folder}: {RGB_TO_XYZ} and {XYZ_TO_RGB} are not a pair of crossmodal mappers ({error}). "

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -238,11 +237,6 @@ def _read(path: Path) -> Any:
         return read_tensors(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such weight file.") from error
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: expected tensors only, found other pickled objects, or a damaged file. Pickled objects can run "
-            "code and are not loaded. Get the file from its official address again."
-        ) from error
     except Exception as error:  # a damaged file makes the readers fail in many ways
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: cannot be read as weights ({reason}). Remove it and get it again.") from error

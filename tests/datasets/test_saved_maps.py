@@ -64,7 +64,8 @@ def test_map_keeps_its_numbers(kind: str, tmp_path: Path) -> None:
     values = np.arange(6).reshape(2, 3).astype(kind)
     path = tmp_path / "map.tiff"
     tifffile.imwrite(path, values, byteorder=">" if kind.startswith(">") else "<")
-    found, gt = load_map(path, record("good", "map"))
+    found, gt, padded = load_map(path, record("good", "map"))
+    assert not padded
     np.testing.assert_array_equal(found, values)
     assert found.dtype.newbyteorder("=") == np.dtype(kind).newbyteorder("=")
     assert (gt.shape, gt.dtype, gt.any()) == ((2, 3), bool, False)
@@ -79,8 +80,10 @@ def test_mask_is_brought_to_the_maps_size(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_map(path, bad)[1], mask > 0)
     write_map(tmp_path, "map.tiff", np.zeros((2, 4), np.float32))
     np.testing.assert_array_equal(load_map(path, bad)[1], [[1, 0, 0, 0], [0, 0, 1, 1]])
+    assert not load_map(path, bad)[2]
     write_map(tmp_path, "map.tiff", np.zeros((4, 4), np.float32))  # of the square, two rows above and below
     np.testing.assert_array_equal(load_map(path, bad)[1], [[0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]])
+    assert load_map(path, bad)[2]
     write_map(tmp_path, "map.tiff", np.zeros((8, 4), np.float32))
     with pytest.raises(UserError, match=r"map.tiff: the map is 4×8, its mask 8×4 .*gt.png of nut/test/hole/000"):
         load_map(path, bad)

@@ -19,7 +19,7 @@ from models.cfm.scoring import discrepancy, scatter_to_grid
 from models.extractors.handcrafted import Handcrafted
 from models.lifting import LiftingOperator
 from models.tokens import PIXELS_A_BLOCK, ModalityTokens, Tokens
-from utils.checkpoint import CheckpointName
+from utils.checkpoint import CheckpointName, save_state
 from utils.errors import UserError
 from utils.run_record import read_json_lines
 from utils.training import is_finished, resume_path
@@ -305,3 +305,13 @@ def test_training_on_a_share_of_the_pixels_learns_and_repeats(make_random_tokens
     assert entries[-1]["loss_2Dto3D"] < 0.85 * entries[0]["loss_2Dto3D"]
     second = run(tokens, tmp_path / "b", config=config)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_declared_widths_cannot_make_a_larger_network_than_the_file(tmp_path: Path) -> None:
+    """A first layer of one row for a million features would make hidden layers of 500 000 × 500 000."""
+    name = CheckpointName(tmp_path, "thing", 1, 1)
+    state = {"input.weight": torch.zeros(1, 1_000_000), "output.weight": torch.zeros(8, 1)}
+    for part in (training.RGB_TO_XYZ, training.XYZ_TO_RGB):
+        save_state(name.path(part), state)
+    with pytest.raises(UserError, match=r"not a pair of crossmodal mappers \(layers 1000000→1 and 1→8, expected half"):
+        training.load(name, None)

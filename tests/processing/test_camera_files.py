@@ -89,6 +89,19 @@ def test_scale_of_a_plain_file_is_vague(tmp_path: Path) -> None:
     assert read(tmp_path, content) == Intrinsics(1066.5, 1067.5, 312.5, 241.25, None, 0.1, (640, 480))
 
 
+@pytest.mark.parametrize(
+    ("scale", "metres"),
+    [(1e-6, 1e-6), (0.001, 0.001), (0.01, 0.01), (0.0101, None), (0.1, None), (1, None), (1000, None), (1e4, None)],
+)
+def test_scale_that_cannot_be_metres_is_vague(tmp_path: Path, scale: float, metres: float | None) -> None:
+    """Above a centimetre for each unit: Open3D and others write units per metre."""
+    camera = read(tmp_path, REALSENSE | {"depth_scale": scale})
+    assert (camera.depth_scale, camera.vague_scale) == (metres, None if metres else scale)
+    bop = {"7": {"cam_K": FLAT, "depth_scale": 1000 * scale}}
+    camera = read(tmp_path, bop, "7")
+    assert (camera.depth_scale, camera.vague_scale) == (metres, None if metres else 1000 * scale)
+
+
 def test_mvtec(tmp_path: Path) -> None:
     write_mvtec3d(tmp_path / "data", ["gear"], 96, Counts(1, 0, 1))
     path = tmp_path / "data/gear/calibration/camera_parameters.json"
@@ -155,3 +168,10 @@ def test_unit_is_read_or_asked_for_and_never_assumed() -> None:
     with pytest.raises(UserError, match=r"depth_scale 0.1 means --unit 0.1 if in metres, 0.0001 if in millimetres"):
         depth_unit(None, vague, "c.json")
     assert depth_unit(0.0001, vague, "c.json") == 0.0001
+    for scale, reading in ((10_000, "0.0001"), (4000, "0.00025")):
+        message = f"--unit {scale} if in metres, {scale // 1000} if in millimetres, {reading} if it is units per metre"
+        with pytest.raises(UserError, match=message):
+            depth_unit(None, Intrinsics(1, 1, 0, 0, vague_scale=scale), "c.json")
+    with pytest.raises(UserError) as caught:
+        depth_unit(None, vague, "c.json")
+    assert "units per metre" not in str(caught.value)

@@ -223,9 +223,8 @@ def test_raw_cloud_among_cleaned_ones(scenes: dict[str, Path], copied: Callable[
 def test_stamped_parts_may_fill_the_frame(copied: Callable[[str], Path]) -> None:
     root, done = copied("raw"), Conversion(unit=1.0)
     for number, path in enumerate(root.rglob("*.tiff")):  # the camera may differ from image to image
-        write_cloud(
-            path, tifffile.imread(path), replace(done, camera=Intrinsics(500.0 + number, 500.0, 99.0, 99.0)), 1.0
-        )
+        own = replace(done, camera=Intrinsics(500.0 + number, 500.0, 99.0, 99.0))
+        write_cloud(path, tifffile.imread(path), own, 1.0, "")
     write_manifest(root, done, True, {f"{GOOD}/xyz/{stem}.tiff": 1.0 for stem in ("000", "001")})
     status, found = check(root)
     assert (status, found["problems"], found["notes"]) == (0, [], [])
@@ -363,3 +362,11 @@ def test_faults_of_raw_eyecandies(
 
 def test_columns_are_aligned() -> None:
     assert check_report.columns([("a", "bb"), ("ccc", "d")]) == "a    bb\nccc  d"
+
+
+@pytest.mark.usefixtures("unaligned")
+def test_inverted_masks_are_noted(copied: Callable[[str], Path]) -> None:
+    root = copied("b")
+    image("gear/test/hole/gt/000.png", lambda gt: np.where(gt > 0, 0, 255).astype(np.uint8))(root)
+    status, found = check(root)
+    assert (status, found["problems"], kinds(found["notes"])) == (0, [], ["mask_large"])

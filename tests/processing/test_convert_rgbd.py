@@ -175,7 +175,7 @@ def test_several_calls_make_one_dataset(realsense: Path, capsys: pytest.CaptureF
     convert(realsense, "--class_name", "nut")
     files = json.loads((target / "preprocessing.json").read_text())["files"]
     assert len(files) == 8
-    with pytest.raises(UserError, match=r"made with settings .* now asked for .*Use the same options, or another"):
+    with pytest.raises(UserError, match=r"made with background plane, now asked for none\. Use the same options"):
         convert(realsense, "--background", "none")
     assert json.loads((target / "preprocessing.json").read_text())["files"] == files
 
@@ -220,7 +220,7 @@ def test_stopped_run_resumes_to_the_same_bytes(realsense: Path, monkeypatch: pyt
     with pytest.raises(Stopped):
         convert(realsense)
     assert json.loads((target / "preprocessing.json").read_text())["complete"] is False
-    (target / "bolt/test/hole/xyz/.000.abcdefgh.tmp.tiff").write_bytes(b"half a file of a killed run")
+    (target / "bolt/test/hole/xyz/.000.0123abcd.tmp.tiff").write_bytes(b"half a file of a killed run")
     monkeypatch.setattr(convert_rgbd, "convert", plain)
     assert convert(realsense) == 0
     assert tree(target) == tree(realsense.with_name("reference"))

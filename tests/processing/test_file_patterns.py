@@ -59,6 +59,20 @@ def test_pattern_without_fields_is_one_file(tmp_path: Path, monkeypatch: pytest.
     assert Pattern("--rgb", "{class}/{stem}.png").fields == ("class", "stem")
 
 
+def test_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "scans/1.png", "~/2.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    pattern = Pattern("--rgb", "~/scans/{stem}.png")
+    assert pattern.base == tmp_path / "scans"
+    assert pattern.find() == [({"stem": "1"}, tmp_path / "scans/1.png")]
+    assert pattern.filled({"stem": "3"}) == "~/scans/3.png"
+    assert Pattern("--rgb", "*/{stem}.png").base == Path()
+    assert found(tmp_path, "~/{stem}.png") == {"~/2.png": {"stem": "2"}}  # not in front: a folder's name
+    with pytest.raises(UserError, match=r"--rgb '~nobody_of_that_name/{stem}.png': expected a home folder"):
+        Pattern("--rgb", "~nobody_of_that_name/{stem}.png")
+
+
 @pytest.mark.parametrize("text", ["{name}/{stem}.png", "{stem}/{}.png", "{stem.png", "stem}.png", "{{stem}}.png", ""])
 def test_unknown_fields_and_lone_braces_are_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"--rgb .*expected a path with the fields {class}, {split}, {defect}, {stem}"):
@@ -100,6 +114,15 @@ def test_names_that_play_tricks_are_refused(field: str, value: str) -> None:
     check_fields(fields)
     with pytest.raises(UserError, match=f"{field} .*expected a plain name"):
         check_fields(fields | {field: value})
+
+
+@pytest.mark.parametrize("field", ["class", "defect", "stem"])
+def test_names_that_file_systems_do_not_take_are_refused(field: str) -> None:
+    fields = {"class": "a", "split": "test", "defect": "b", "stem": "1"}
+    for letter, most in (("x", 200), ("塗", 66)):  # bytes count
+        check_fields(fields | {field: letter * most})
+        with pytest.raises(UserError, match=f"{field} '{letter}{{40}}'…: expected at most 200 bytes, found 201"):
+            check_fields(fields | {field: letter * (most + 1)})
 
 
 def test_unknown_splits_and_defects_in_training_are_refused() -> None:

@@ -174,7 +174,7 @@ def test_stopped_run_resumes_to_the_same_bytes(
         preprocess(raw, *options)
     target = raw if in_place else raw.with_name("raw_preprocessed")
     assert json.loads((target / "preprocessing.json").read_text())["complete"] is False
-    (target / "part/train/good/xyz/.000.abcdefgh.tmp.tiff").write_bytes(b"half a file of a killed run")
+    (target / "part/train/good/xyz/.000.0123abcd.tmp.tiff").write_bytes(b"half a file of a killed run")
     monkeypatch.setattr(preprocess_mvtec, "clean", clean)
     capsys.readouterr()
     assert preprocess(raw, *options) == 0

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datasets.scene_shapes import OBJECT_CLASSES
 from datasets.scenes import render_scene
-from processing.rgbd_depth import TINY, depth_to_points, extent, measured, to_cloud
+from processing.rgbd_depth import TINY, depth_to_points, extent, measured, stored_by_columns, to_cloud
 
 
 def test_points_of_a_small_depth_image_by_hand() -> None:
@@ -59,6 +60,41 @@ def test_invalid_names_one_more_value(dtype: Any, largest: float) -> None:
     assert measured(stored, -1.0).tolist() == [[True, True, True, False]]
     cloud = np.stack([stored, stored + 1, stored[:, ::-1]], axis=-1)  # only z counts
     assert measured(cloud, "maximum").tolist() == [[False, False, True, True]]
+
+
+@pytest.mark.parametrize("name", list(OBJECT_CLASSES))
+def test_order_of_the_points_is_told_in_every_shape_and_no_sound_cloud_is_accused(name: str) -> None:
+    """Whole, landscape and portrait, ragged and full of holes; in any frame where the image is not square."""
+    rng = np.random.default_rng(0)
+    scene = render_scene(name, None, 120, 5).xyz
+    height, width = scene.shape[:2]
+    for rows, columns in ((height, width), (height // 2, width), (height, width // 2), (70, 90), (88, 61), (30, 90)):
+        cloud = scene[(height - rows) // 2 :, (width - columns) // 2 :][:rows, :columns]
+        holes = np.where(rng.random((rows, columns, 1)) < 0.6, np.float32(np.nan), cloud)
+        turned = [array * np.array([1, -1, 1], np.float32) for array in (cloud, holes)]
+        for number, sound in enumerate((cloud, cloud * 1000, holes, cloud.astype(np.float64), *turned)):
+            assert not stored_by_columns(sound)
+            by_columns = np.ascontiguousarray(sound.swapaxes(0, 1)).reshape(sound.shape)
+            if number < 4 or (rows % columns and columns % rows):
+                assert stored_by_columns(by_columns)
+
+
+def test_order_is_told_where_most_points_are_missing() -> None:
+    cloud = render_scene("gear", None, 120, 5).xyz[20:90, 10:100] * np.array([1, -1, 1], np.float32)
+    cloud[np.random.default_rng(0).random(cloud.shape[:2]) > 0.24] = 0
+    assert not stored_by_columns(cloud)
+    assert stored_by_columns(np.ascontiguousarray(cloud.swapaxes(0, 1)).reshape(cloud.shape))
+
+
+def test_order_of_the_points_is_not_judged_by_what_is_no_surface() -> None:
+    rng = np.random.default_rng(0)
+    for cloud in (
+        rng.uniform(0.4, 0.6, (24, 32, 3)), np.zeros((24, 32, 3)), np.ones((24, 32, 3)), rng.random((1, 900, 3)),
+        rng.random((900, 1, 3)), rng.random((3, 4, 3)), rng.uniform(1e299, 1e300, (24, 32, 3)),
+    ):  # fmt: skip
+        assert not stored_by_columns(cloud)
+    few = render_scene("gear", None, 40, 0).xyz[10:20, 10:23]  # a surface, but 130 points are no evidence
+    assert not stored_by_columns(np.ascontiguousarray(few.swapaxes(0, 1)).reshape(10, 13, 3))
 
 
 def test_what_is_behind_the_camera_or_too_far_for_the_type_is_invalid() -> None:

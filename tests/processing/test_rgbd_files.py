@@ -21,9 +21,9 @@ from processing import preprocess_mvtec
 from processing.convert_rgbd import main
 from utils.errors import UserError
 
-ROOT = Path(__file__).parents[2]
 SIZE = 120
 LAYOUT = "{split}/{defect}/{stem}"
+DEPTH, MASK = "train/good/001_depth.png", "test/hole/000_mask.png"
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -164,54 +164,28 @@ def test_defects_without_masks_are_refused_before_anything_is_written(realsense:
     assert (realsense.with_name("out") / "bolt/test/good/rgb/000.png").exists()
 
 
-def remove_depth(root: Path) -> None:
-    (root / "train/good/001_depth.png").unlink()
+def put(name: str, value: int, kind: str, *shape: int) -> Callable[[Path], None]:
+    """Writes an image of one value."""
+    return lambda root: save(root / name, np.full(shape or (SIZE, SIZE), value, kind))
 
 
-def remove_rgb(root: Path) -> None:
-    (root / "train/good/001_color.png").unlink()
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda root: (root / name).unlink()
 
 
 def remove_mask(root: Path) -> None:
-    (root / "test/hole/000_mask.png").rename(root / "test/hole/001_mask.png")
-
-
-def small_depth(root: Path) -> None:
-    save(root / "train/good/001_depth.png", np.full((60, 60), 600, np.uint16))
-
-
-def preview(root: Path) -> None:
-    save(root / "train/good/001_depth.png", np.full((SIZE, SIZE), 100, np.uint8))
-
-
-def colour(root: Path) -> None:
-    save(root / "train/good/001_depth.png", np.full((SIZE, SIZE, 3), 100, np.uint8))
-
-
-def empty_depth(root: Path) -> None:
-    save(root / "train/good/001_depth.png", np.zeros((SIZE, SIZE), np.uint16))
-
-
-def flat(root: Path) -> None:
-    save(root / "train/good/001_depth.png", np.full((SIZE, SIZE), 6000, np.uint16))
+    (root / MASK).rename(root / "test/hole/001_mask.png")
 
 
 def no_border(root: Path) -> None:
-    depth = np.asarray(Image.open(root / "train/good/001_depth.png")).copy()
+    depth = np.asarray(Image.open(root / DEPTH)).copy()
     depth[:, :65] = 0
-    save(root / "train/good/001_depth.png", depth)
+    save(root / DEPTH, depth)
 
 
-def small_mask(root: Path) -> None:
-    save(root / "test/hole/000_mask.png", np.ones((SIZE, SIZE + 1), np.uint8))
-
-
-def mask_of_a_good_one(root: Path) -> None:
-    save(root / "test/good/000_mask.png", np.ones((SIZE, SIZE), np.uint8))
-
-
-def deep_rgb(root: Path) -> None:
-    save(root / "train/good/001_color.png", np.ones((SIZE, SIZE), np.uint16))
+def inverted_mask(root: Path) -> None:
+    mask = np.asarray(Image.open(root / MASK))
+    save(root / MASK, np.where(mask > 0, 0, 255).astype(np.uint8))
 
 
 def broken_rgb(root: Path) -> None:
@@ -235,18 +209,22 @@ def upper_case(root: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "finished", "message"),
     [
-        (remove_depth, 3, r"001_color.png: partner missing, expected .*/train/good/001_depth.png \(--depth\)"),
-        (remove_rgb, 3, r"001_depth.png: partner missing, no image of --rgb"),
+        (remove(DEPTH), 3, r"001_color.png: partner missing, expected .*/train/good/001_depth.png \(--depth\)"),
+        (remove("train/good/001_color.png"), 3, r"001_depth.png: partner missing, no image of --rgb"),
         (remove_mask, 3, r"hole/000_color.png: partner missing, expected .*000_mask.png \(--gt\)"),
-        (small_depth, 3, r"001_depth.png: is 60×60, its RGB 120×120 .*align depth to colour"),
-        (preview, 3, r"001_depth.png: expected one number of 16 bits .* uint8: a preview picture"),
-        (colour, 3, r"001_depth.png: expected one number .* found shape \(120, 120, 3\)"),
-        (empty_depth, 3, r"001_depth.png: no valid point"),
-        (flat, 3, r"001_depth.png: nothing is left after --background plane.* Other ways: --background depth-range"),
-        (no_border, 3, r"001_depth.png: at most half of the 10-pixel frame border is valid; --background plane"),
-        (small_mask, 3, r"000_mask.png: is 121×120, its RGB 120×120"),
-        (mask_of_a_good_one, 3, r"good/000_mask.png: marks a defect, but the sample is good"),
-        (deep_rgb, 3, r"001_color.png: expected an 8-bit colour image"),
+        (put(DEPTH, 600, "u2", 60, 60), 3, r"001_depth.png: is 60×60, its RGB 120×120 .*align depth to colour"),
+        (put(DEPTH, 100, "u1"), 3, r"001_depth.png: expected one number of 16 bits .* uint8: a preview picture"),
+        (put(DEPTH, 100, "u1", SIZE, SIZE, 3), 3, r"001_depth.png: expected one number .* found shape \(120, 120, 3\)"),
+        (put(DEPTH, 0, "u2"), 3, r"001_depth.png: no valid point"),
+        (put(DEPTH, 6000, "u2"), 3, r"001_depth.png: nothing is left after --background plane; .* z is 0.6 to "
+         r"0.6 m. Check --unit, .* Other ways: --background depth-range"),
+        (no_border, 3, r"001_depth.png: at most half of the 10-pixel frame border is valid; --background plane .*z is "
+         r"0.6\d\d? to 0.6\d\d? m. Check --unit, .* Other ways: --background depth-range"),
+        (put(MASK, 1, "u1", SIZE, SIZE + 1), 3, r"000_mask.png: is 121×120, its RGB 120×120"),
+        (put("test/good/000_mask.png", 1, "u1"), 3, r"good/000_mask.png: marks a defect, but the sample is good"),
+        (put(MASK, 0, "u1"), 3, r"hole/000_mask.png: marks nothing, .*Draw it, or move the sample to good"),
+        (inverted_mask, 3, r"hole/000_mask.png: more than half of the pixels are marked; expected > 0 on .*Invert it"),
+        (put("train/good/001_color.png", 1, "u2"), 3, r"001_color.png: expected an 8-bit colour image"),
         (broken_rgb, 3, r"001_color.png: cannot be read"),
         (defect_in_training, 2, r"train holds the defect 'dent': expected good samples only"),
         (two_spellings, 2, r"same class, split, defect and stem as"),
@@ -264,18 +242,88 @@ def test_bad_samples_are_listed_and_the_rest_is_converted(
     assert len(list(target.rglob("*.tiff"))) == len(list(target.rglob("rgb/*"))) == finished
 
 
+def change_camera(root: Path, **values: Any) -> None:
+    content = json.loads((root / "camera.json").read_text())
+    (root / "camera.json").write_text(json.dumps(content | values))
+
+
 def test_intrinsics_of_another_resolution_are_refused(realsense: Path) -> None:
-    content = json.loads((realsense / "camera.json").read_text())
-    (realsense / "camera.json").write_text(json.dumps(content | {"width": 1280, "height": 720}))
+    change_camera(realsense, width=1280, height=720)
     with pytest.raises(UserError, match=r"is 120×120 \(W×H\), .*camera.json is for 1280×720.*fx, cx and fy, cy scale"):
         convert(realsense)
+
+
+def test_mask_of_half_of_the_image_is_taken(realsense: Path) -> None:
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[: SIZE // 2] = 1
+    save(realsense / MASK, mask)
+    assert convert(realsense) == 0
+    mask[SIZE // 2, 0] = 1
+    save(realsense / MASK, mask)
+    with pytest.raises(UserError, match="more than half of the pixels are marked"):
+        convert(realsense)
+
+
+@pytest.mark.parametrize(
+    ("unit", "found"),
+    [("m", "5000"), ("0.0202", "101"), ("0.0198", None), ("2.02e-6", None), ("1.98e-6", "0.0099"), ("1e-30", "5e-27")],
+)
+def test_units_that_put_the_scene_elsewhere_are_refused(realsense: Path, unit: str, found: str | None) -> None:
+    change_camera(realsense, depth_scale=None)
+    depth = np.full((SIZE, SIZE), 5000, np.uint16)
+    depth[:50] = 65_535  # less than half
+    for path in realsense.rglob("*_depth.png"):
+        save(path, depth)
+    if found is None:
+        assert convert(realsense, "--unit", unit, "--background", "none") == 0
+        return
+    message = rf"000_depth.png: z is around {found} m, expected 0.01 to 100 m from the camera. Check --unit, or"
+    with pytest.raises(UserError, match=message):
+        convert(realsense, "--unit", unit, "--background", "none")
+    assert not list(realsense.parent.rglob("*.tiff"))
+
+
+@pytest.mark.parametrize(
+    ("cx", "cy", "sound"),
+    [(-120, 60, True), (240, 60, True), (60, -120, True), (60, 240, True),
+     (-121, 60, False), (241, 60, False), (60, -121, False), (60, 241, False)],
+)  # fmt: skip
+def test_principal_point_far_outside_is_refused(realsense: Path, cx: int, cy: int, sound: bool) -> None:
+    """A part of an image may have it outside; that of another resolution, or in millimetres, is far away."""
+    camera: list[Any] = ["--camera", 400, 400, cx, cy, "--unit", "0.0001", "--background", "none"]
+    if sound:
+        assert convert(realsense, *camera) == 0
+        return
+    with pytest.raises(UserError, match=rf"is 120×120 .*principal point of --camera is \({cx}, {cy}\), more than a"):
+        convert(realsense, *camera)
+    change_camera(realsense, ppx=cx, ppy=cy)
+    with pytest.raises(UserError, match=rf"principal point of .*camera.json is \({cx}, {cy}\)"):
+        convert(realsense)
+
+
+def test_image_too_small_for_a_plane(tmp_path: Path) -> None:
+    save(tmp_path / "a/0_color.png", np.zeros((6, 8, 3), np.uint8))
+    save(tmp_path / "a/0_depth.png", np.arange(500, 548, dtype=np.uint16).reshape(6, 8))
+    camera = ["--camera", 9, 9, 4, 3, "--unit", "mm"]
+    with pytest.raises(UserError, match=r"48 valid points in .* at least 50. z is 0.5 to 0.547 m. Check --unit"):
+        convert(tmp_path / "a", *camera, only="{stem}", gt=False)
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_depth_with_a_third_axis_of_one(realsense: Path, rgbd_scenes: dict[str, Scene], axis: int) -> None:
+    for path in realsense.rglob("*_depth.png"):
+        save(path.with_suffix(".npy"), np.expand_dims(np.asarray(Image.open(path)), axis))
+    assert convert(realsense, "--depth", f"{realsense}/{LAYOUT}_depth.npy", "--background", "none") == 0
+    for part, scene in rgbd_scenes.items():
+        cloud = tifffile.imread(realsense.parent / f"out/bolt/{part[:-3]}xyz/{part[-3:]}.tiff")
+        np.testing.assert_array_equal(valid(cloud), valid(scene.xyz))
+        np.testing.assert_allclose(cloud, scene.xyz, rtol=0, atol=0.51e-4)
 
 
 def test_distortion_is_mentioned(realsense: Path, capsys: pytest.CaptureFixture[str]) -> None:
     convert(realsense)
     assert "lens distortion" not in capsys.readouterr().out
-    content = json.loads((realsense / "camera.json").read_text())
-    (realsense / "camera.json").write_text(json.dumps(content | {"coeffs": [0.1, 0, 0, 0, 0]}))
+    change_camera(realsense, coeffs=[0.1, 0, 0, 0, 0])
     convert(realsense)
     assert capsys.readouterr().out.count("lens distortion in --intrinsics is not applied") == 1
 

@@ -90,6 +90,15 @@ def test_file_that_unpacks_to_more_than_its_size_is_refused(state: dict[str, Ten
         load_state(tmp_path / "bomb.pth")
 
 
+def test_number_that_is_repeated_beyond_the_file_is_refused(tmp_path: Path) -> None:
+    for content in (torch.zeros(1).expand(15000, 30000), [torch.zeros(1).expand(9999)]):
+        torch.save({"epoch": 1, "inner": {"weight": content}}, tmp_path / "state.pth")
+        with pytest.raises(UserError, match=r"state\.pth: not a checkpoint .*a tensor of shape .* in \d+ bytes"):
+            load_state(tmp_path / "state.pth")
+    torch.save({"weight": torch.zeros(500).expand(4, 500)[:, :2]}, tmp_path / "state.pth")
+    assert load_state(tmp_path / "state.pth")["weight"].shape == (4, 2)
+
+
 class Evil:
     """Unpickling it makes a folder."""
 
@@ -106,8 +115,9 @@ def test_checkpoints_from_strangers_cannot_execute_code(suffix: str, legacy: boo
     path, proof = tmp_path / f"state{suffix}", tmp_path / "executed"
     content = {"weight": torch.ones(2), "epoch": Evil(proof)}
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(UserError, match=rf"state{suffix}: not a checkpoint that can be read safely"):
+    with pytest.raises(UserError, match=rf"state{suffix}: not a checkpoint that can be read safely") as refused:
         load_state(path)
+    assert "weights_only" not in str(refused.value)
     path.write_bytes(pickle.dumps(content))
     with pytest.raises(UserError, match=rf"state{suffix}: not a checkpoint that can be read safely"):
         load_state(path)
