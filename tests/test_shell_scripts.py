@@ -1,5 +1,6 @@
-"""The numbered shell scripts: the commands that they run, with stubs in place of setup and Python."""
+"""The numbered shell scripts: the commands that they run, with stubs in place of setup and Python; and two for real."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from datasets.scene_writer import Counts, write_eyecandies
+from processing import preprocess_eyecandies
 
 ROOT = Path(__file__).resolve().parents[1]
 MVTEC, EYECANDIES = (
@@ -118,3 +122,31 @@ def test_they_stop_at_the_first_failure(run_script: Callable[..., tuple[int, lis
     status, commands = run_script("06_eval_dbmrnet_mvtec.sh", CLASSES="bagel unusable rope")
     assert (status, len(commands)) == (1, 3)
     assert run_script("06_eval_dbmrnet_mvtec.sh", MVTEC_PATH="absent") == (1, ["setup"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / ".venv/bin/python").exists(), reason="the scripts run in .venv")
+def test_eyecandies_scripts_lead_from_the_release_to_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layout of the release, converted, trained with the big mapper and evaluated by 03 and 04 as they are."""
+    monkeypatch.setattr("datasets.scene_writer.DEFECTS", {"hole": None})
+    write_eyecandies(tmp_path / "raw", ["gear"], Counts(4, 0, 1), seed=2)
+    converted = tmp_path / "converted"
+    words = ["--dataset_path", str(tmp_path / "raw"), "--target_dir", str(converted), "--workers", "1"]
+    assert preprocess_eyecandies.main(words) == 0
+    settings = {
+        "EYECANDIES_PATH": converted,
+        "EYECANDIES_CHECKPOINTS": tmp_path / "weights",
+        "RESULTS": tmp_path / "out",
+    }
+    environment = {**os.environ, **{name: str(path) for name, path in settings.items()}, "EPOCHS": "2"}
+    options = ["--extractor", "handcrafted", "--pixel_fraction", "0.1"]
+    for script in (["03_train_eyecandies.sh", *options], ["04_eval_eyecandies.sh"]):
+        done = subprocess.run(["bash", *script], cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads((tmp_path / "out/quantitatives_eyecandies/Confetto_2ep_2bs.json").read_text())
+    assert result["config"]["mapper"] == "mlp_big"
+    assert {sample["defect"] for sample in result["samples"]} == {"good", "bad"}
+    table = (tmp_path / "out/quantitatives_eyecandies/table.md").read_text()
+    assert "### I-AUROC on Eyecandies" in table
+    assert all(name in table for name in ("CandyCane", "HazelnutTruffle", "PeppermintCandy", "| Confetto / bad"))
+    assert len(list((tmp_path / "out/qualitatives_eyecandies/Confetto").glob("*.png"))) == 3
