@@ -83,10 +83,6 @@ def _check_images(job: Job) -> tuple[int, int]:
                 f"{path}: marks nothing, but the sample has a defect; expected > 0 on it. Draw it, or move the sample "
                 "to good."
             )
-        if np.count_nonzero(mask) > mask.size / 2:
-            raise UserError(
-                f"{path}: more than half of the pixels are marked; expected > 0 on the defect only. Invert it."
-            )
     return height, width
 
 

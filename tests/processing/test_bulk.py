@@ -14,6 +14,7 @@ import tifffile
 from processing import preprocess_eyecandies, preprocess_mvtec
 from processing.bulk import Done, summary
 from processing.manifest import Preprocessing, write_manifest
+from tests.processing.tools import tree
 from utils.errors import UserError
 from utils.files import locked
 
@@ -23,10 +24,6 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "eyecandies"
 @pytest.fixture
 def raw(tmp_path: Path, write_dataset: Callable[..., Path]) -> Path:
     return write_dataset(tmp_path / "raw")
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def preprocess(raw: Path, *options: str) -> dict[str, bytes]:

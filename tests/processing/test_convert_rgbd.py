@@ -22,39 +22,11 @@ from processing.background import object_mask
 from processing.clean_files import Outcome
 from processing.convert_rgbd import main
 from processing.rgbd_jobs import Job
+from tests.processing.tools import LAYOUT, convert, save, tree, valid
 from utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 SIZE = 120
-LAYOUT = "{split}/{defect}/{stem}"
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-def save(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, array)
-    elif path.suffix == ".tiff":
-        tifffile.imwrite(path, array, photometric="rgb" if array.ndim == 3 else "minisblack")
-    else:
-        Image.fromarray(array).save(path)
-
-
-def valid(cloud: np.ndarray) -> np.ndarray:
-    return (cloud != 0).all(axis=-1)
-
-
-def convert(root: Path, *options: Any, only: str = LAYOUT, gt: bool = True) -> int:
-    """Convert the files of `realsense` to the folder "out" beside them."""
-    command = ["--rgb", f"{root}/{only}_color.png", "--depth", f"{root}/{only}_depth.png", "--workers", "1"]
-    command += ["--gt", f"{root}/{LAYOUT}_mask.png"] if gt else []
-    if "--camera" not in options and "--intrinsics" not in options:
-        command += ["--intrinsics", f"{root}/camera.json"]
-    defaults = ["--class_name", "bolt", "--target_dir", str(root.with_name("out"))]
-    return main([*command, *defaults, *map(str, options)])
 
 
 def test_realsense_like_files(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from processing import preprocess_mvtec
+from tests.processing.tools import tree
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,10 +18,6 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def raw(tmp_path: Path, write_dataset: Callable[..., Path]) -> Path:
     return write_dataset(tmp_path / "raw")
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def preprocess(raw: Path, *options: str, limit: int | None = None) -> subprocess.CompletedProcess[str]:

@@ -20,6 +20,7 @@ import tifffile
 from PIL import Image
 
 from processing import convert_rgbd, preprocess_eyecandies, preprocess_mvtec
+from tests.processing.tools import tree
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "eyecandies"
@@ -88,10 +89,6 @@ COMMANDS: dict[str, tuple[Callable[[Path], None], Callable[[Path, Path], int], b
     "own data": (raw_scans, rgbd, False),
 }
 """Writes a raw dataset; command of (source, target); whether it works in place."""
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def start(command: Callable[[Path, Path], int], source: Path, target: Path) -> int:

@@ -12,6 +12,7 @@ from PIL import Image
 from datasets.records import scan
 from datasets.scene_writer import Counts, write_eyecandies
 from processing.preprocess_eyecandies import main
+from tests.processing.tools import tree
 from utils.errors import UserError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "eyecandies"
@@ -47,10 +48,6 @@ def convert(raw: Path, target: Path) -> int:
     return main(["--dataset_path", str(raw), "--target_dir", str(target), "--workers", "1"])
 
 
-def files(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
 def test_tree_and_values(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "out"
     assert convert(raw, target) == 0
@@ -58,7 +55,7 @@ def test_tree_and_values(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     expected |= {"validation/good/rgb/000.png", "validation/good/xyz/000.tiff"}
     for defect, stem in (("bad", "003"), ("good", "012")):
         expected |= {f"test/{defect}/{kind}" for kind in (f"rgb/{stem}.png", f"xyz/{stem}.tiff", f"gt/{stem}.png")}
-    assert set(files(target)) == {f"Lollipop/{name}" for name in expected} | {"preprocessing.json"}
+    assert set(tree(target)) == {f"Lollipop/{name}" for name in expected} | {"preprocessing.json"}
     rgb = np.asarray(Image.open(target / "Lollipop" / "test" / "bad" / "rgb" / "003.png"))
     assert rgb[0, 0].tolist() == [33, 4, 0]
     gt = np.asarray(Image.open(target / "Lollipop" / "test" / "bad" / "gt" / "003.png"))
@@ -94,7 +91,7 @@ def test_manifest(raw: Path, tmp_path: Path) -> None:
 def test_second_run_changes_nothing_and_repairs_what_is_gone(raw: Path, tmp_path: Path) -> None:
     target = tmp_path / "out"
     convert(raw, target)
-    before = files(target)
+    before = tree(target)
     times = {path: path.stat().st_mtime_ns for path in target.rglob("*") if path.is_file()}
     assert convert(raw, target) == 0
     assert {path: path.stat().st_mtime_ns for path in target.rglob("*") if path.is_file()} == times
@@ -102,13 +99,13 @@ def test_second_run_changes_nothing_and_repairs_what_is_gone(raw: Path, tmp_path
     (target / "Lollipop" / "test" / "bad" / "gt" / "003.png").unlink()
     (target / "Lollipop" / "validation" / "good" / "xyz" / "000.tiff").write_bytes(b"half a file")
     assert convert(raw, target) == 0
-    assert files(target) == before
+    assert tree(target) == before
 
 
 def test_two_workers_write_the_same_bytes(raw: Path, tmp_path: Path) -> None:
     convert(raw, tmp_path / "one")
     main(["--dataset_path", str(raw), "--target_dir", str(tmp_path / "two"), "--workers", "2"])
-    assert files(tmp_path / "one") == files(tmp_path / "two")
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +176,7 @@ def test_target_in_use_is_refused(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "mine.txt").write_text("kept")
     with pytest.raises(UserError, match="expected a new or empty folder"):
         convert(raw, tmp_path / "out")
-    assert set(files(tmp_path / "out")) == {"mine.txt"}
+    assert set(tree(tmp_path / "out")) == {"mine.txt"}
 
 
 def test_generated_candies_convert_to_the_drawn_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

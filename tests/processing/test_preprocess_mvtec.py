@@ -22,6 +22,7 @@ from datasets.sample import load_sample
 from processing import preprocess_mvtec
 from processing.clean_files import Job, Outcome
 from processing.preprocess_mvtec import main
+from tests.processing.tools import tree
 from utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -31,10 +32,6 @@ Scan = tuple[np.ndarray, np.ndarray, np.ndarray]
 @pytest.fixture
 def raw(tmp_path: Path, write_dataset: Callable[..., Path]) -> Path:
     return write_dataset(tmp_path / "raw")
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def times(root: Path) -> dict[str, int]:

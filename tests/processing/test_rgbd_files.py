@@ -19,39 +19,11 @@ from datasets.sample import load_sample
 from datasets.scenes import Scene
 from processing import preprocess_mvtec
 from processing.convert_rgbd import main
+from tests.processing.tools import LAYOUT, convert, save, tree, valid
 from utils.errors import UserError
 
 SIZE = 120
-LAYOUT = "{split}/{defect}/{stem}"
 DEPTH, MASK = "train/good/001_depth.png", "test/hole/000_mask.png"
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-def save(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, array)
-    elif path.suffix == ".tiff":
-        tifffile.imwrite(path, array, photometric="rgb" if array.ndim == 3 else "minisblack")
-    else:
-        Image.fromarray(array).save(path)
-
-
-def valid(cloud: np.ndarray) -> np.ndarray:
-    return (cloud != 0).all(axis=-1)
-
-
-def convert(root: Path, *options: Any, only: str = LAYOUT, gt: bool = True) -> int:
-    """Convert the files of `realsense` to the folder "out" beside them."""
-    command = ["--rgb", f"{root}/{only}_color.png", "--depth", f"{root}/{only}_depth.png", "--workers", "1"]
-    command += ["--gt", f"{root}/{LAYOUT}_mask.png"] if gt else []
-    if "--camera" not in options and "--intrinsics" not in options:
-        command += ["--intrinsics", f"{root}/camera.json"]
-    defaults = ["--class_name", "bolt", "--target_dir", str(root.with_name("out"))]
-    return main([*command, *defaults, *map(str, options)])
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".npy", ".tiff", ".pcd"])
@@ -183,11 +155,6 @@ def no_border(root: Path) -> None:
     save(root / DEPTH, depth)
 
 
-def inverted_mask(root: Path) -> None:
-    mask = np.asarray(Image.open(root / MASK))
-    save(root / MASK, np.where(mask > 0, 0, 255).astype(np.uint8))
-
-
 def broken_rgb(root: Path) -> None:
     (root / "train/good/001_color.png").write_bytes(b"not a picture")
 
@@ -223,7 +190,6 @@ def upper_case(root: Path) -> None:
         (put(MASK, 1, "u1", SIZE, SIZE + 1), 3, r"000_mask.png: is 121×120, its RGB 120×120"),
         (put("test/good/000_mask.png", 1, "u1"), 3, r"good/000_mask.png: marks a defect, but the sample is good"),
         (put(MASK, 0, "u1"), 3, r"hole/000_mask.png: marks nothing, .*Draw it, or move the sample to good"),
-        (inverted_mask, 3, r"hole/000_mask.png: more than half of the pixels are marked; expected > 0 on .*Invert it"),
         (put("train/good/001_color.png", 1, "u2"), 3, r"001_color.png: expected an 8-bit colour image"),
         (broken_rgb, 3, r"001_color.png: cannot be read"),
         (defect_in_training, 2, r"train holds the defect 'dent': expected good samples only"),
@@ -253,15 +219,11 @@ def test_intrinsics_of_another_resolution_are_refused(realsense: Path) -> None:
         convert(realsense)
 
 
-def test_mask_of_half_of_the_image_is_taken(realsense: Path) -> None:
-    mask = np.zeros((SIZE, SIZE), np.uint8)
-    mask[: SIZE // 2] = 1
-    save(realsense / MASK, mask)
+def test_defect_may_cover_the_whole_image(realsense: Path) -> None:
+    save(realsense / MASK, np.full((SIZE, SIZE), 1, np.uint8))
     assert convert(realsense) == 0
-    mask[SIZE // 2, 0] = 1
-    save(realsense / MASK, mask)
-    with pytest.raises(UserError, match="more than half of the pixels are marked"):
-        convert(realsense)
+    gt = np.asarray(Image.open(realsense.with_name("out") / "bolt/test/hole/gt/000.png"))
+    assert (gt == 1).all()
 
 
 @pytest.mark.parametrize(
