@@ -52,18 +52,23 @@ def remove_leftovers(folder: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the right to write to a folder, which is made; the system frees it, even of a killed process.
 
+    On file systems that know no locks, nothing is held.
+
     Raises:
         UserError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder}: another command is writing to it. Wait until it has finished, then run this one again."
+            ) from error
+        except OSError:
+            pass  # a file system without locks
         yield
-    except BlockingIOError as error:
-        raise UserError(
-            f"{folder}: another command is writing to it. Wait until it has finished, then run this one again."
-        ) from error
     finally:
         os.close(descriptor)
 

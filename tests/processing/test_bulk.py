@@ -120,6 +120,17 @@ def test_lock_is_freed_and_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "new/folder").iterdir()) == []
 
 
+def test_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(descriptor: int, operation: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("utils.files.fcntl.flock", unknown)
+    with locked(tmp_path / "new"):
+        (tmp_path / "new/file").touch()
+    with pytest.raises(BlockingIOError, match="of the work itself"), locked(tmp_path / "new"):
+        raise BlockingIOError(11, "of the work itself")
+
+
 def test_options_may_change_while_nothing_is_finished(raw: Path) -> None:
     target = raw.with_name("raw_preprocessed")
     write_manifest(target, Preprocessing(seed=5), False, {"part/train/good/xyz/000.tiff": None})
