@@ -23,7 +23,7 @@ class Figures:
 
     Attributes:
         record: its files.
-        faults: kind of `dataset_checks.KINDS` → what was found.
+        faults: kind of `findings.KINDS` → what was found.
         rgb_size, xyz_size: (width, height) in pixels.
         rgb_hash: SHA-256 of the RGB's file.
         valid_share: share in [0, 1] of valid points of the cloud's frame.
