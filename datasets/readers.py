@@ -60,11 +60,24 @@ def read_array(path: Path) -> np.ndarray:
 
 def read_gt(path: Path) -> np.ndarray:
     """(h, w) bool, True = anomalous (value > 0 in any channel). Raises UserError if it cannot be read as a mask."""
-    image = open_image(path)
+    return mask_of(open_image(path), path)
+
+
+def mask_of(image: Image.Image, path: Path) -> np.ndarray:
+    """What `read_gt` returns, of an image that was opened from `path`, with the same error."""
     if image.mode not in ("1", "L", "RGB", "I;16", "I"):
         raise UserError(f"{path}: expected an 8-bit grey mask, found mode {image.mode}. Convert it to 8-bit grey.")
     mask: np.ndarray = np.asarray(image) > 0
     return mask if mask.ndim == 2 else np.any(mask, axis=2)
+
+
+def refuse_marked(gt: np.ndarray, path: Path) -> None:
+    """Refuse a good sample's (h, w) bool mask that marks anything. Raises UserError, which names its file."""
+    if gt.any():
+        raise UserError(
+            f"{path}: a mask in good/ must be all zero, {np.count_nonzero(gt)} pixels are not. Move the sample to a "
+            "defect folder or clear its mask."
+        )
 
 
 def read_stamp(path: Path) -> dict[str, Any] | None:

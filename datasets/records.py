@@ -3,6 +3,7 @@
 Layout (MVTec 3D-AD): `<dataset>/<class>/{train,validation,test}/<good|defect>/{rgb,xyz,gt}/<stem>.<suffix>`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,13 @@ def class_names(dataset_path: Path) -> list[str]:
     raise UserError(f"{dataset_path}: expected class folders that hold train/ or test/. {hint}")
 
 
+def check_classes(dataset_path: Path, wanted: Sequence[str], there: Sequence[str]) -> None:
+    """Raise UserError for the first of the wanted classes that a dataset does not have."""
+    for name in wanted:
+        if name not in there:
+            raise UserError(f"{dataset_path}: no class {name!r}. Classes found: {', '.join(there)}.")
+
+
 def scan(dataset_path: Path, class_name: str, split: str, skipped: list[str] | None = None) -> list[Record]:
     """Records of one split of one class, "good" first, then the defects by name, each by stem.
 
@@ -95,9 +103,7 @@ def scan(dataset_path: Path, class_name: str, split: str, skipped: list[str] | N
     dataset_path = Path(dataset_path)
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    names = class_names(dataset_path)
-    if class_name not in names:
-        raise UserError(f"{dataset_path}: no class {class_name!r}. Classes found: {', '.join(names)}.")
+    check_classes(dataset_path, [class_name], class_names(dataset_path))
     folder = dataset_path / class_name / split
     _check_split(folder, dataset_path)
     problems: list[str] = []

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.frames import nearest, pad_to_square
-from datasets.readers import read_gt, read_rgb, read_xyz, refuse_raw
+from datasets.readers import read_gt, read_rgb, read_xyz, refuse_marked, refuse_raw
 from datasets.records import Record
 from utils.errors import UserError
 from utils.parallel import available_cores
@@ -127,11 +127,8 @@ def load_sample(record: Record, size: int = GRID) -> Sample:
                 f"{record.gt}: mask is {_size(gt.shape)}, its RGB {record.rgb.name} is {_size(rgb.shape)} (W×H). "
                 "Both need the same size: write the mask again at the RGB's size."
             )
-        if record.is_good and gt.any():
-            raise UserError(
-                f"{record.gt}: a mask in good/ must be all zero, {np.count_nonzero(gt)} pixels are not. "
-                "Move the sample to a defect folder or clear its mask."
-            )
+        if record.is_good:
+            refuse_marked(gt, record.gt)
     sample = make_sample(rgb, xyz, gt, size)
     if not sample.valid.any():
         raise UserError(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.frames import fit_mask
-from datasets.readers import read_array, read_gt
+from datasets.readers import read_array, read_gt, refuse_marked
 from datasets.records import Record
 from utils.errors import UserError
 
@@ -66,11 +66,8 @@ def load_map(path: Path, record: Record) -> tuple[np.ndarray, np.ndarray, bool]:
     if record.gt is None:
         return values, np.zeros(values.shape, bool), False
     gt = read_gt(record.gt)
-    if record.is_good and gt.any():
-        raise UserError(
-            f"{record.gt}: a mask in good/ must be all zero, {np.count_nonzero(gt)} pixels are not. Move the sample to "
-            "a defect folder or clear its mask."
-        )
+    if record.is_good:
+        refuse_marked(gt, record.gt)
     try:
         padded = values.shape[0] == values.shape[1] and gt.shape[0] != gt.shape[1]
         return values, fit_mask(gt, values.shape), padded

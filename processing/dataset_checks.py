@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets import eyecandies, mvtec3d
-from datasets.records import SPLITS, SUFFIXES, Record, class_names, scan
+from datasets.records import SPLITS, SUFFIXES, Record, check_classes, class_names, scan
 from processing.alignment import MIN_SAMPLES, TURNS, Alignment, align
 from processing.findings import Finding, from_faults, incomplete
 from processing.manifest import MANIFEST, read_manifest
@@ -96,8 +96,7 @@ def check(root: Path, names: Sequence[str] | None, workers: int) -> tuple[list[C
         UserError: no dataset, an unknown class, a broken manifest, or a worker died.
     """
     there = class_names(root)
-    if unknown := [name for name in names or [] if name not in there]:
-        raise UserError(f"{root}: no class {unknown[0]!r}. Classes found: {', '.join(there)}.")
+    check_classes(root, names or [], there)
     manifest = read_manifest(root)
     camera_axes = manifest["family"] != "eyecandies" if manifest else not set(there) <= set(eyecandies.CLASSES)
     classes = {name: ClassCheck(name) for name in names or there}

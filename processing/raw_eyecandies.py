@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from datasets import eyecandies
 from datasets.readers import open_image
+from datasets.records import check_classes
 from processing.eyecandies_files import RGB, Job, class_names, find_jobs
 from processing.findings import Finding
 from utils.errors import UserError
@@ -23,8 +24,7 @@ def is_raw_eyecandies(root: Path) -> bool:
 def check(root: Path, names: Sequence[str] | None, workers: int) -> tuple[dict[str, dict[str, int]], list[Finding]]:
     """Samples of each split of each class, and what was found. Raises UserError for an unknown class."""
     there = class_names(root)
-    if unknown := [name for name in names or [] if name not in there]:
-        raise UserError(f"{root}: no class {unknown[0]!r}. Classes found: {', '.join(there)}.")
+    check_classes(root, names or [], there)
     incomplete: list[str] = []
     jobs = find_jobs(root, root, incomplete)
     findings = []

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from datasets.frames import border_share, unpad
-from datasets.readers import open_image, read_array, read_gt, read_stamp
+from datasets.readers import mask_of, open_image, read_array, read_stamp
 from datasets.records import Record
 from processing.alignment import edge_maps
 from processing.cloud_geometry import axes_fault, extent, likely_unit
@@ -165,13 +165,13 @@ def _mask(figures: Figures, rgb: np.ndarray | None) -> None:
     path = figures.record.gt
     assert path is not None
     try:
-        mode = open_image(path).mode
-        gt = read_gt(path)
+        image = open_image(path)
+        gt = mask_of(image, path)
     except UserError as error:
         figures.faults.setdefault("unreadable", str(error))
         return
-    if mode not in ("L", "1"):
-        figures.faults["mask_mode"] = f"mode {mode}"
+    if image.mode not in ("L", "1"):
+        figures.faults["mask_mode"] = f"mode {image.mode}"
     if rgb is not None and gt.shape != rgb.shape[:2]:
         figures.faults["mask_size"] = f"the mask is {_size(gt)}, its RGB {_size(rgb)} (W×H)"
     if figures.record.is_good and gt.any():
