@@ -13,17 +13,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import run
-from utils.errors import UserError
 from utils.files import atomic_path
 from utils.result_tables import (
-    Run,
-    Table,
     class_table,
+    comparison_tables,
     defect_table,
     load_folders,
     load_published,
     means_table,
-    published_tables,
     to_csv,
     to_latex,
     to_markdown,
@@ -54,28 +51,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="benchmark whose published figures to show; auto: the one that knows all classes (default: %(default)s)",
     )
     return parser.parse_args(argv)
-
-
-def comparison_tables(runs: list[Run], dataset: str) -> list[Table]:
-    """Published figures beside the runs that belong to a benchmark.
-
-    Args:
-        runs: results of one or more folders.
-        dataset: a benchmark's name, "auto" (a run belongs to the benchmark that knows all of its classes) or "none".
-    """
-    tables = []
-    for name, published in load_published().items():
-        known = set(published["classes"])
-        if dataset == "auto":
-            members = [r for r in runs if known.issuperset(r.results)]
-        else:
-            members = [r for r in runs if name == dataset and known.intersection(r.results)]
-            if name == dataset and not members:
-                found = ", ".join(sorted({c for r in runs for c in r.results}))
-                raise UserError(f"--dataset {dataset}: none of the classes found ({found}) belongs to this benchmark")
-        if members:
-            tables += published_tables(members, published)
-    return tables
 
 
 def main(argv: list[str] | None = None) -> int:

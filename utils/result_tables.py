@@ -214,6 +214,31 @@ def published_tables(runs: Sequence[Run], published: dict[str, Any]) -> list[Tab
     return tables
 
 
+def comparison_tables(runs: Sequence[Run], dataset: str) -> list[Table]:
+    """Published figures beside the runs that belong to a benchmark.
+
+    Args:
+        runs: results of one or more folders.
+        dataset: a benchmark's name, "auto" (a run belongs to the benchmark that knows all of its classes) or "none".
+
+    Raises:
+        UserError: the benchmark that was asked for has none of the classes.
+    """
+    tables = []
+    for name, published in load_published().items():
+        known = set(published["classes"])
+        if dataset == "auto":
+            members = [r for r in runs if known.issuperset(r.results)]
+        else:
+            members = [r for r in runs if name == dataset and known.intersection(r.results)]
+            if name == dataset and not members:
+                found = ", ".join(sorted({c for r in runs for c in r.results}))
+                raise UserError(f"--dataset {dataset}: none of the classes found ({found}) belongs to this benchmark")
+        if members:
+            tables += published_tables(members, published)
+    return tables
+
+
 def _sources(methods: dict[str, Any]) -> str:
     """Where published figures were read, methods of one source together."""
     by_source: dict[str, list[str]] = {}
