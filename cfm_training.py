@@ -4,9 +4,15 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from utils import cli
 from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets.records import NominalSplit
+    from models.cfm.pipeline import CFMPipeline
+    from utils.checkpoint import CheckpointName
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -44,23 +50,24 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     from tqdm import tqdm
 
-    from datasets.records import Record, scan
+    from datasets.records import Record, nominal_split
     from datasets.sample import Sample, iter_samples
     from models.cfm import training
+    from models.cfm.pipeline import CFMPipeline
     from models.extractors import ExtractorOptions, build_extractor
     from models.token_store import cache_tokens, extract_tokens
     from models.tokens import Tokens
     from utils.checkpoint import CheckpointName
     from utils.files import sha256_file, sha256_text
-    from utils.run_record import data_manifest, provenance, read_json_lines, wandb_logger
+    from utils.run_record import data_manifest, provenance, wandb_logger
     from utils.training import is_finished
-    from utils.visualization import save_loss_plot
 
     started = time.perf_counter()
     device, precision = cli.pick_device(args.device), args.precision or "fp32"
     name = CheckpointName(args.checkpoint_savepath, args.class_name, args.epochs_no, args.batch_size)
     skipped: list[str] | None = [] if args.skip_bad else None
-    records = scan(args.dataset_path, args.class_name, "train", skipped)[: args.shots]
+    split = nominal_split(args.dataset_path, args.class_name, args.shots, args.hold_out, skipped)
+    records = split.train
 
     def load(wanted: list[Record], action: str = "extracting") -> Iterator[tuple[Record, Sample]]:
         yield from tqdm(iter_samples(wanted, skipped), f"{args.class_name}: {action}", len(wanted), unit="image")
@@ -94,11 +101,23 @@ def main(argv: list[str] | None = None) -> int:
     manifest = data_manifest(args.dataset_path, args.class_name)
     record = {"images": len(tokens), "data_manifest": manifest, "seconds": seconds, **provenance()}
     training.save(name, detector, extractor.state_dict(), config, record)
-    entries = read_json_lines(name.path(training.PART, ".jsonl"))
-    save_loss_plot(name.path(training.PART, ".png"), entries, f"CFM, {args.class_name}")
-    cli.report_skipped(skipped)
-    print(f"saved {name.path(training.RGB_TO_XYZ)} and its companions")
+    finish(CFMPipeline(extractor, detector, device), split, name, skipped)
     return 0
+
+
+def finish(pipeline: "CFMPipeline", split: "NominalSplit", name: "CheckpointName", skipped: list[str] | None) -> None:
+    """Add thresholds and a plot of the losses to a saved checkpoint."""
+    from inspection.calibration import calibrate
+    from models.cfm.pipeline import weights_sha256
+    from models.cfm.training import PART, RGB_TO_XYZ
+    from utils.run_record import read_json_lines
+    from utils.thresholds import thresholds_path
+    from utils.visualization import save_loss_plot
+
+    calibrate(pipeline, split, thresholds_path(name, PART), weights_sha256(name), skipped)
+    save_loss_plot(name.path(PART, ".png"), read_json_lines(name.path(PART, ".jsonl")), f"CFM, {name.class_name}")
+    cli.report_skipped(skipped)
+    print(f"saved {name.path(RGB_TO_XYZ)} and its companions")
 
 
 if __name__ == "__main__":

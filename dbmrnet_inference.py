@@ -87,23 +87,30 @@ def main(argv: list[str] | None = None) -> int:
 
     from datasets.frames import from_square
     from datasets.records import scan
-    from datasets.sample import iter_samples, tensor_to_image
+    from datasets.sample import iter_samples, to_arrays
     from models.dbmrnet import training
+    from models.dbmrnet.pipeline import DBMRNetPipeline, weights_sha256
     from models.token_store import batches
     from utils.checkpoint import CheckpointName
     from utils.class_run import ClassRun
+    from utils.thresholds import load_thresholds, thresholds_path
 
     device = cli.pick_device(args.device)
     name = CheckpointName(args.checkpoint_folder, args.class_name, args.epochs_no, args.batch_size)
-    detector, settings = training.load(name, training.PARTS[args.checkpoint], args.precision)
-    detector.to(device)
+    part = training.PARTS[args.checkpoint]
+    detector, settings = training.load(name, part, args.precision)
+    made = DBMRNetPipeline(detector.to(device), args.score, args.fusion).settings
     if args.preset not in (None, detector.settings.preset):
         raise UserError(
             f"--preset {args.preset}: the checkpoint was trained with {detector.settings.preset}. Leave the option out."
         )
+    path, weights = thresholds_path(name, part), weights_sha256(name, part)
+    thresholds, note = load_thresholds(path, made, weights, args.false_alarm_rate)
+    if note:
+        print(note)
     skipped: list[str] | None = [] if args.skip_bad else None
     records = scan(args.dataset_path, args.class_name, "test", skipped)
-    run = ClassRun(args.class_name, args.save_maps, args.produce_qualitatives or args.visualize_plot)
+    run = ClassRun(args.class_name, args.save_maps, args.produce_qualitatives or args.visualize_plot, thresholds)
     native = args.save_maps is not None and args.map_size == "native"
     with tqdm(total=len(records), desc=f"{args.class_name}: inference", unit="image") as progress:
         for batch in batches(iter_samples(records, skipped), args.batch_size):
@@ -117,9 +124,8 @@ def main(argv: list[str] | None = None) -> int:
             alone = {part: [m.cpu() for m in detector.maps(found, way)] for part, way in BRANCHES.items()}
             extras = panels(inputs, rebuilt, samples) if run.with_pictures else [{}] * len(batch)
             for i, (record, sample) in enumerate(batch):
-                pictures = tensor_to_image(sample.rgb), sample.xyz[2].numpy(), sample.gt.numpy()
                 branches = {part: maps[i] for part, maps in alone.items()}
-                what = (record.defect, record.stem, *pictures, fused[i], seconds)
+                what = (record.defect, record.stem, *to_arrays(sample), fused[i], seconds)
                 saved = from_square(fused[i].aupro_map().numpy(), sample.original) if native else None
                 run.add(*what, branches=branches, extra=extras[i], saved=saved)
             progress.update(len(batch))

@@ -90,13 +90,16 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     from tqdm import tqdm
 
-    from datasets.records import scan
+    from datasets.records import nominal_split
     from datasets.sample import iter_samples
+    from inspection.calibration import calibrate
     from models.dbmrnet import training
     from models.dbmrnet.inputs import Inputs, prepare
+    from models.dbmrnet.pipeline import DBMRNetPipeline, weights_sha256
     from models.token_store import batches
     from utils.checkpoint import CheckpointName
     from utils.run_record import data_manifest, provenance, read_json_lines, wandb_logger
+    from utils.thresholds import thresholds_path
     from utils.training import is_finished
     from utils.visualization import save_loss_plot
 
@@ -104,9 +107,10 @@ def main(argv: list[str] | None = None) -> int:
     device = cli.pick_device(args.device)
     name = CheckpointName(args.checkpoint_savepath, args.class_name, args.epochs_no, args.batch_size)
     skipped: list[str] | None = [] if args.skip_bad else None
-    records = {"train": scan(args.dataset_path, args.class_name, "train", skipped)[: args.shots]}
-    if (args.dataset_path / args.class_name / "validation").is_dir():
-        records["validation"] = scan(args.dataset_path, args.class_name, "validation", skipped)
+    nominal = nominal_split(args.dataset_path, args.class_name, args.shots, args.hold_out, skipped)
+    records = {"train": nominal.train}
+    if nominal.source == "validation":
+        records["validation"] = nominal.validation
     config = configuration(args, records)
     if args.resume and is_finished(name, training.PART, config):
         print(f"{args.class_name}: this run is finished, see {name.path(training.PART, '.json')}")
@@ -125,14 +129,16 @@ def main(argv: list[str] | None = None) -> int:
         return Inputs.concatenate(prepared)
 
     log = wandb_logger(args.wandb_mode, f"DBMRNet {args.class_name}", config)
-    images = load("train")
-    validation = load("validation") if "validation" in records else None
+    images, validation = load("train"), load("validation") if "validation" in records else None
     prepared_at = time.perf_counter()
     detectors = training.train(images, validation, config, name, args.resume, log)
     seconds = {"preparation": prepared_at - started, "training": time.perf_counter() - prepared_at}
-    manifest = data_manifest(args.dataset_path, args.class_name)
-    record = {"images": len(images), "data_manifest": manifest, "seconds": seconds, **provenance()}
+    data = data_manifest(args.dataset_path, args.class_name)
+    record = {"images": len(images), "data_manifest": data, "seconds": seconds, **provenance()}
     training.save(name, detectors, config, record)
+    for part, detector in detectors.items():
+        scores_path, weights = thresholds_path(name, part), weights_sha256(name, part)
+        calibrate(DBMRNetPipeline(detector), nominal, scores_path, weights, skipped)
     entries = read_json_lines(name.path(training.PART, ".jsonl"))
     save_loss_plot(name.path(training.PART, ".png"), entries, f"DBMRNet, {args.class_name}")
     cli.report_skipped(skipped)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.dbmrnet_variations import METRICS, VARIATIONS, Plan, Training, Variation
 from datasets.records import Record, scan
-from datasets.sample import Sample, iter_samples, tensor_to_image
+from datasets.sample import Sample, iter_samples, to_arrays
 from models.dbmrnet.detector import DBMRNetDetector, Rebuilt
 from models.dbmrnet.inputs import Inputs, prepare
 from models.dbmrnet.scoring import Discrepancies, image_residual, measured
@@ -69,9 +69,8 @@ def metrics(
         fused = detector.maps(found, variation.fusion)
         branches = {key: detector.maps(found, fusion) for key, fusion in (("2D", "2d"), ("3D", "3d"))}
         for i, (record, sample) in enumerate(batch):
-            image, depth, gt = tensor_to_image(sample.rgb), sample.xyz[2].numpy(), sample.gt.numpy()
             alone = {key: maps[i] for key, maps in branches.items()}
-            run.add(record.defect, record.stem, image, depth, gt, fused[i], 0.0, branches=alone)
+            run.add(record.defect, record.stem, *to_arrays(sample), fused[i], 0.0, branches=alone)
     all_defects = evaluate(run.predictions)
     figures = (
         all_defects["i_auroc"],

@@ -31,7 +31,7 @@ def run_class(root: Path, class_name: str, scratch: Path) -> list[dict[str, Any]
     import torch
 
     from datasets.records import scan
-    from datasets.sample import iter_samples, tensor_to_image
+    from datasets.sample import iter_samples, to_arrays
     from models.cfm import training
     from models.extractors.handcrafted import Handcrafted
     from models.token_store import extract_tokens
@@ -57,8 +57,7 @@ def run_class(root: Path, class_name: str, scratch: Path) -> list[dict[str, Any]
             detector = training.train(tokens, config, where, cpu, False, epochs.append)
             run = ClassRun(class_name, None, False)
             for record, sample, item in tests:
-                image, depth, gt = tensor_to_image(sample.rgb), sample.xyz[2].numpy(), sample.gt.numpy()
-                run.add(record.defect, record.stem, image, depth, gt, detector.predict(item), 0.0)
+                run.add(record.defect, record.stem, *to_arrays(sample), detector.predict(item), 0.0)
             metrics = evaluate(run.predictions)
             figures = {key: metrics[key] for key in ("i_auroc", "p_auroc")}
             figures |= {f"aupro_{limit}": metrics["aupro"][limit] for limit in ("0.3", "0.01")}

@@ -17,8 +17,11 @@ def make_scenes(folder: Path, *options: str) -> Path:
         The root of the preprocessed dataset.
     """
     raw, scenes = folder / "raw", folder / "scenes"
-    programs = (("make_scenes.py", str(raw), *options), ("preprocess_mvtec.py", str(raw), "--target_dir", str(scenes)))
-    for script, *words in programs:
-        command = [sys.executable, str(ROOT / "processing" / script), *words]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    call("processing/make_scenes.py", str(raw), *options)
+    call("processing/preprocess_mvtec.py", str(raw), "--target_dir", str(scenes))
     return scenes
+
+
+def call(script: str, *words: str) -> None:
+    """Run a command line of the project; what it prints is dropped, its bars are shown."""
+    subprocess.run([sys.executable, str(ROOT / script), *words], check=True, stdout=subprocess.DEVNULL)

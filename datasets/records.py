@@ -123,6 +123,45 @@ def scan(dataset_path: Path, class_name: str, split: str, skipped: list[str] | N
     return records
 
 
+@dataclass(frozen=True)
+class NominalSplit:
+    """Good samples to train on, and others that are not trained on.
+
+    Attributes:
+        train: to train on.
+        validation: apart from those; empty where there are too few.
+        source: "validation" for the split of that name, "hold-out" for a part of the training split.
+    """
+
+    train: list[Record]
+    validation: list[Record]
+    source: str
+
+
+def nominal_split(
+    dataset_path: Path, class_name: str, shots: int | None, hold_out: float, skipped: list[str] | None = None
+) -> NominalSplit:
+    """The good samples of a class. Without a validation split, training samples are kept back in its place.
+
+    These are the ones after the first `shots`, or else evenly spaced ones.
+
+    Args:
+        dataset_path, class_name, skipped: see `scan`. shots: train on the first N only; None = all.
+        hold_out: share of the training split that is kept back, in [0, 1), rounded down.
+
+    Raises:
+        UserError: see `scan`.
+    """
+    train = scan(dataset_path, class_name, "train", skipped)
+    if (Path(dataset_path) / class_name / "validation").is_dir():
+        return NominalSplit(train[:shots], scan(dataset_path, class_name, "validation", skipped), "validation")
+    if shots is not None and shots < len(train):
+        return NominalSplit(train[:shots], train[shots:] if hold_out else [], "hold-out")
+    count = int(len(train) * hold_out)
+    held = {train[(2 * i + 1) * len(train) // (2 * count)] for i in range(count)}
+    return NominalSplit([r for r in train if r not in held], [r for r in train if r in held], "hold-out")
+
+
 def _check_split(folder: Path, dataset_path: Path) -> None:
     if (folder / "data").is_dir() or (folder.parent / "test_public").is_dir():
         raise UserError(

@@ -66,6 +66,11 @@ def tensor_to_image(rgb: Tensor) -> np.ndarray:
     return ((rgb * std + mean) * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 
+def to_arrays(sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What can be looked at: (S, S, 3) uint8 RGB, (S, S, 3) float32 cloud, (S, S) bool mask, True = anomalous."""
+    return tensor_to_image(sample.rgb), sample.xyz.permute(1, 2, 0).numpy(), sample.gt.numpy()
+
+
 def xyz_to_grid(xyz: np.ndarray, size: int = GRID) -> tuple[Tensor, Tensor]:
     """Organised cloud → cloud and valid mask on the grid; coordinates are picked (nearest), never interpolated.
 

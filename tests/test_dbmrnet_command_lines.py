@@ -57,7 +57,8 @@ def infer(scenes: Path, checkpoints: Path, folder: Path, *options: str) -> int:
 def test_training_writes_a_checkpoint_with_everything_beside_it(trained: Path) -> None:
     names = {path.name.replace("cap_2ep_3bs", "RUN") for path in (trained / "cap").iterdir()}
     weights = {"DBMRNet_RUN.safetensors", "DBMRNet_best_RUN.safetensors"}
-    assert names == weights | {"DBMRNet_RUN.json", "DBMRNet_RUN.jsonl", "DBMRNet_RUN.png"}
+    thresholds = {"DBMRNet_thresholds_RUN.json", "DBMRNet_best_thresholds_RUN.json"}
+    assert names == weights | thresholds | {"DBMRNet_RUN.json", "DBMRNet_RUN.jsonl", "DBMRNet_RUN.png"}
     settings = json.loads((trained / "cap/DBMRNet_cap_2ep_3bs.json").read_text())
     assert settings["config"]["model"] == {
         **{field.name: field.default for field in fields(ModelSettings)},

@@ -21,10 +21,10 @@ import tifffile
 import torch
 from PIL import Image
 
-import cfm_inference
 from datasets.readers import read_array, read_gt, read_rgb, read_xyz, refuse_raw
 from models.cfm import training as cfm
 from models.cfm.detector import CrossmodalDetector
+from models.cfm.pipeline import extractor_settings
 from models.dbmrnet import training as dbmrnet
 from models.dbmrnet.detector import DBMRNetDetector
 from models.dbmrnet.settings import ModelSettings
@@ -224,7 +224,7 @@ def name_of(path: Path) -> CheckpointName:
 
 def read_cfm(path: Path) -> None:
     _, settings, _ = cfm.load(name_of(path), None)
-    cfm_inference.resolve_options(cfm_inference.parse(["--class_name", "cap"]), settings)
+    extractor_settings(settings, {})
 
 
 KINDS: dict[str, tuple[Maker, Reader]] = {

@@ -12,6 +12,7 @@ from utils import visualization
 from utils.evaluation import Prediction, evaluate, write_results
 from utils.files import atomic_path
 from utils.run_record import machine, versions
+from utils.thresholds import Thresholds
 from utils.visualization import QualitativeInput
 
 
@@ -38,9 +39,12 @@ class ClassRun:
         pictures, panels: what the figures need, and what they show besides, when they are wanted.
     """
 
-    def __init__(self, class_name: str, maps_folder: Path | None, with_pictures: bool) -> None:
+    def __init__(
+        self, class_name: str, maps_folder: Path | None, with_pictures: bool, thresholds: Thresholds | None = None
+    ) -> None:
         """maps_folder: where maps go as `CLASS/test/DEFECT/STEM.tiff`, float32; None writes none."""
         self.class_name, self.maps_folder, self.with_pictures = class_name, maps_folder, with_pictures
+        self.thresholds = thresholds
         self.predictions: list[Prediction] = []
         self.branches: dict[str, list[Prediction]] = {}
         self.pictures: list[QualitativeInput] = []
@@ -51,7 +55,7 @@ class ClassRun:
         defect: str,
         stem: str,
         image: np.ndarray,
-        depth: np.ndarray,
+        xyz: np.ndarray,
         gt: np.ndarray,
         found: ScoredMap,
         seconds: float,
@@ -63,7 +67,8 @@ class ClassRun:
         """Take one test image.
 
         Args:
-            defect, stem: its folder and its file name. image: (H, W, 3) uint8. depth: (H, W) metres, 0 = invalid.
+            defect, stem: its folder and its file name. image: (H, W, 3) uint8. xyz: (H, W, 3) metres, invalid
+                points (0, 0, 0).
             gt: (H, W) bool, True = anomalous. found: what the detector says, on the CPU. seconds: spent on it.
             branches: what each branch of the detector says alone, on the CPU; the same names for every image.
             extra: more panels of the figure, see `visualization.save_qualitative`.
@@ -98,7 +103,7 @@ class ClassRun:
                     image_score=prediction.image_score,
                     rgb=image,
                     gt=gt,
-                    depth=depth,
+                    depth=xyz[..., 2],
                     map_2d=found.psi_2d.numpy(),
                     map_3d=found.psi_3d.numpy(),
                     combined=found.smoothed.numpy(),
@@ -126,7 +131,8 @@ class ClassRun:
         branches = {name: evaluate(predictions) for name, predictions in self.branches.items()}
         timing = {**self.timing(), "device": device, "machine": machine()}
         key = (self.class_name, epochs, batch_size)
-        return write_results(folder, *key, metrics, self.predictions, config, versions(), timing, branches)
+        thresholds = None if self.thresholds is None else self.thresholds.as_json()
+        return write_results(folder, *key, metrics, self.predictions, config, versions(), timing, branches, thresholds)
 
     def write_pictures(self, folder: Path, show: bool) -> None:
         """Write a figure an image, `FOLDER/CLASS/DEFECT_STEM.png`, and a contact sheet; show them on request."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.errors import UserError
+from utils.thresholds import DEFAULT_RATE
 
 if TYPE_CHECKING:
     import torch
@@ -81,6 +82,22 @@ def fraction(text: str) -> float:
     return value
 
 
+def rate(text: str) -> float:
+    """An argparse type: a number in (0, 1)."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and below 1, got {text}")
+    return value
+
+
+def share(text: str) -> float:
+    """An argparse type: a number in [0, 1)."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, below 1, got {text}")
+    return value
+
+
 def add_dataset_options(parser: argparse.ArgumentParser) -> None:
     """--dataset_path, --class_name, --skip_bad."""
     parser.add_argument(
@@ -138,6 +155,13 @@ def add_training_options(parser: argparse.ArgumentParser, checkpoints: str) -> N
         help="folder of the checkpoints; the class gets a folder in it (default: %(default)s)",
     )
     parser.add_argument("--shots", type=positive_int, help="train on the first N images only (default: all)")
+    parser.add_argument(
+        "--hold_out",
+        type=share,
+        default=0.2,
+        help="without a validation split, this share of the training images is kept back to find thresholds, in [0, 1) "
+        "(default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of initialisation and order, ≥ 0 (default: %(default)s)")
     parser.add_argument(
         "--resume", action="store_true", help="go on with a run that was stopped; the result is the same"
@@ -202,8 +226,19 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rate_option(parser: argparse.ArgumentParser) -> None:
+    """--false_alarm_rate: of everything that decides."""
+    parser.add_argument(
+        "--false_alarm_rate",
+        type=rate,
+        default=DEFAULT_RATE,
+        help="share of good parts that may be called anomalous, in (0, 1); sets the thresholds (default: %(default)s)",
+    )
+
+
 def add_result_options(parser: argparse.ArgumentParser, name: str = "mvtec") -> None:
-    """--quantitative_folder, --qualitative_folder, --produce_qualitatives, --visualize_plot, --save_maps, --map_size.
+    """--quantitative_folder, --qualitative_folder, --produce_qualitatives, --visualize_plot, --save_maps, --map_size,
+    --false_alarm_rate.
 
     Args:
         name: end of the default folders' names. Methods need folders of their own: their files have the same names.
@@ -239,6 +274,7 @@ def add_result_options(parser: argparse.ArgumentParser, name: str = "mvtec") -> 
         help="of the saved maps: grid = 224×224, of the square that the image is padded to; native = the size of the "
         "RGB file (default: %(default)s)",
     )
+    add_rate_option(parser)
 
 
 def pick_device(name: str) -> "torch.device":

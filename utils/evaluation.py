@@ -173,6 +173,7 @@ def write_results(
     versions: Mapping[str, Any],
     timing: Mapping[str, Any],
     branches: Mapping[str, Mapping[str, Any]] | None = None,
+    thresholds: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `{class}_{epochs}ep_{batch}bs.md` (six figures, three decimals) and `.json` (everything, full precision).
 
@@ -184,6 +185,8 @@ def write_results(
         metrics: from `evaluate`.
         branches: name of a branch of the detector, for example "3D only" → its own metrics, from `evaluate`. They
             follow in both files: `branches` in the JSON, a line with the name and one with figures in the Markdown.
+        thresholds: JSON values of `utils.thresholds.Thresholds`; a sample is called anomalous when its `raw_max` is
+            above `image`.
 
     Returns:
         The path of the JSON file.
@@ -209,6 +212,8 @@ def write_results(
     record: dict[str, Any] = {"class_name": class_name, **metrics}
     if branches:
         record["branches"] = dict(branches)
+    if thresholds:
+        record["thresholds"] = dict(thresholds)
     record |= {"samples": samples, "config": dict(config), "versions": dict(versions), "timing": dict(timing)}
     path = Path(folder) / f"{name}.json"
     write_json(path, record)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.records import Record, class_names, scan
+from datasets.records import Record, class_names, nominal_split, scan
 from utils.errors import UserError
 
 
@@ -158,3 +158,35 @@ def test_raw_eyecandies_layout_names_the_converter(tmp_path: Path) -> None:
     for split in ("train", "test"):
         with pytest.raises(UserError, match=r"raw Eyecandies.*python processing/preprocess_eyecandies\.py"):
             scan(tmp_path, "Confetto", split)
+
+
+def stems(records: list[Record]) -> str:
+    return " ".join(record.stem for record in records)
+
+
+def test_nominal_split_takes_the_validation_split_where_there_is_one(root: Path) -> None:
+    split = nominal_split(root, "bolt", shots=2, hold_out=0.2)
+    assert (stems(split.train), stems(split.validation), split.source) == ("000 002", "000", "validation")
+    assert split.validation[0].split == "validation"
+
+
+@pytest.mark.parametrize(
+    ("count", "shots", "hold_out", "held"),
+    [
+        (10, None, 0.2, "2 7"),  # evenly spaced
+        (10, None, 0.3, "1 5 8"),
+        (9, None, 0.2, "4"),
+        (4, None, 0.2, ""),  # rounded down
+        (10, None, 0.0, ""),
+        (10, 7, 0.2, "7 8 9"),  # those that are not trained on anyway
+        (10, 7, 0.0, ""),
+        (10, 12, 0.2, "2 7"),
+    ],
+)
+def test_without_a_validation_split_training_samples_are_kept_back(
+    count: int, shots: int | None, hold_out: float, held: str, tmp_path: Path
+) -> None:
+    add(tmp_path, "bolt/train/good", *map(str, range(count)))
+    split = nominal_split(tmp_path, "bolt", shots, hold_out)
+    rest = [str(i) for i in range(count) if str(i) not in held.split()][:shots]
+    assert (stems(split.validation), stems(split.train), split.source) == (held, " ".join(rest), "hold-out")

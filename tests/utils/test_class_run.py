@@ -16,7 +16,7 @@ from utils.evaluation import evaluate
 
 SIDE = 24
 IMAGE = np.zeros((SIDE, SIDE, 3), np.uint8)
-DEPTH = np.full((SIDE, SIDE), 0.5, np.float32)
+XYZ = np.full((SIDE, SIDE, 3), 0.5, np.float32)
 
 
 def maps(gt: np.ndarray, generator: torch.Generator) -> dict[str, AnomalyMap]:
@@ -36,7 +36,7 @@ def collect(run: ClassRun, panels: bool = False) -> list[dict[str, AnomalyMap]]:
         branches = {"2D only": found["2d"], "3D only": found["3d"]}
         extra = {"reconstruction": np.full_like(IMAGE, i)} if panels else None
         where = "good" if i < 3 else "hole", f"{i:03d}"
-        run.add(*where, IMAGE, DEPTH, gt, found["sum"], 0.5 * i, branches=branches, extra=extra)
+        run.add(*where, IMAGE, XYZ, gt, found["sum"], 0.5 * i, branches=branches, extra=extra)
         added.append(found)
     return added
 
@@ -65,7 +65,7 @@ def test_another_map_can_be_saved(tmp_path: Path) -> None:
     run = ClassRun("gear", tmp_path, with_pictures=False)
     found = maps(np.zeros((SIDE, SIDE), bool), torch.Generator().manual_seed(0))["sum"]
     large = np.arange(30 * 50, dtype=np.float32).reshape(30, 50)
-    run.add("good", "000", IMAGE, DEPTH, np.zeros((SIDE, SIDE), bool), found, 0.25, saved=large)
+    run.add("good", "000", IMAGE, XYZ, np.zeros((SIDE, SIDE), bool), found, 0.25, saved=large)
     assert np.array_equal(tifffile.imread(tmp_path / "gear/test/good/000.tiff"), large)
     assert np.array_equal(run.predictions[0].aupro_map, found.aupro_map().numpy())
 
@@ -73,7 +73,7 @@ def test_another_map_can_be_saved(tmp_path: Path) -> None:
 def test_methods_without_branches_and_panels() -> None:
     run = ClassRun("gear", None, with_pictures=False)
     found = maps(np.zeros((SIDE, SIDE), bool), torch.Generator().manual_seed(0))["sum"]
-    run.add("good", "000", IMAGE, DEPTH, np.zeros((SIDE, SIDE), bool), found, 0.25)
+    run.add("good", "000", IMAGE, XYZ, np.zeros((SIDE, SIDE), bool), found, 0.25)
     assert len(run.predictions) == 1
     assert run.branches == {}
     assert run.pictures == run.panels == []

@@ -17,17 +17,19 @@ def parser() -> argparse.ArgumentParser:
 def test_training_options(parser: argparse.ArgumentParser) -> None:
     cli.add_training_options(parser, "./checkpoints/mine")
     assert vars(parser.parse_args([])) == {
-        **{"checkpoint_savepath": Path("checkpoints/mine"), "shots": None, "seed": 0},
+        **{"checkpoint_savepath": Path("checkpoints/mine"), "shots": None, "hold_out": 0.2, "seed": 0},
         **{"resume": False, "wandb_mode": "disabled"},
     }
-    words = "--checkpoint_savepath a/b --shots 3 --seed 7 --resume --wandb_mode offline"
+    words = "--checkpoint_savepath a/b --shots 3 --hold_out 0 --seed 7 --resume --wandb_mode offline"
     assert vars(parser.parse_args(words.split())) == {
-        **{"checkpoint_savepath": Path("a/b"), "shots": 3, "seed": 7},
+        **{"checkpoint_savepath": Path("a/b"), "shots": 3, "hold_out": 0.0, "seed": 7},
         **{"resume": True, "wandb_mode": "offline"},
     }
 
 
-@pytest.mark.parametrize(("option", "value"), [("shots", "0"), ("seed", "x"), ("wandb_mode", "on")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("shots", "0"), ("hold_out", "1"), ("hold_out", "-0.1"), ("seed", "x"), ("wandb_mode", "on")]
+)
 def test_training_options_refuse_other_values(
     parser: argparse.ArgumentParser, option: str, value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,6 +52,15 @@ def test_methods_have_result_folders_of_their_own(parser: argparse.ArgumentParse
     args = parser.parse_args([])
     assert args.quantitative_folder == Path("results/quantitatives_mine")
     assert args.qualitative_folder == Path("results/qualitatives_mine")
+
+
+@pytest.mark.parametrize("value", ["0", "1", "nan", "-0.01", "1 %"])
+def test_false_alarm_rate_lies_between_0_and_1(parser: argparse.ArgumentParser, value: str) -> None:
+    cli.add_rate_option(parser)
+    assert parser.parse_args([]).false_alarm_rate == 0.01
+    assert parser.parse_args(["--false_alarm_rate", "0.05"]).false_alarm_rate == 0.05
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--false_alarm_rate", value])
 
 
 def test_maps_are_saved_on_the_grid_unless_asked_otherwise(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from datasets.sample import Sample, make_sample, tensor_to_image
+from datasets.sample import Sample, make_sample, to_arrays
 from datasets.scene_defects import DEFECTS
 from datasets.scenes import render_scene
 from models.dbmrnet import training
@@ -67,9 +67,8 @@ def metrics(train: Train) -> Metrics:
             found = detector.discrepancies(inputs, detector.reconstruct(inputs), "residual")
             fused, image, geometry = (detector.maps(found, fusion) for fusion in ("max", "2d", "3d"))
             for i, sample in enumerate(samples):
-                pictures = tensor_to_image(sample.rgb), sample.xyz[2].numpy(), sample.gt.numpy()
                 branches = {"2D only": image[i], "3D only": geometry[i]}
-                run.add(defect or "good", str(i), *pictures, fused[i], 0.0, branches=branches)
+                run.add(defect or "good", str(i), *to_arrays(sample), fused[i], 0.0, branches=branches)
         return {"fused": evaluate(run.predictions)} | {name: evaluate(p) for name, p in run.branches.items()}
 
     return evaluated

@@ -1,0 +1,65 @@
+"""Raw scans → what a detector was trained on: the same background removal, with the settings of its training data."""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from processing.background import BackgroundSettings, object_mask
+from utils.errors import UserError
+
+
+def clean(
+    rgb: np.ndarray, xyz: np.ndarray, preprocessing: Mapping[str, Any] | None
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Remove the background of a raw scan.
+
+    Args:
+        rgb: (h, w, 3) uint8. xyz: (h, w, 3) float32 metres, invalid points (0, 0, 0).
+        preprocessing: of the training data, as checkpoints hold it; None takes the published recipe for MVTec 3D-AD.
+
+    Returns:
+        RGB and cloud, outside the object black (family a only) and (0, 0, 0); None where the training data kept what
+        fills the frame.
+
+    Raises:
+        UserError: the background cannot be found, nothing is left, or it was removed by means that a single scan lacks.
+    """
+    family, settings = _recipe(preprocessing)
+    background = settings.get("background", "plane")
+    if background == "none":
+        return None
+    if background == "depth-range":
+        near, far = settings["depth_range"]
+        mask = (xyz != 0).all(axis=2) & (xyz[..., 2] >= near) & (xyz[..., 2] <= far)
+    elif family in ("a", "b", "rgbd") and background == "plane":
+        names = {field.name for field in fields(BackgroundSettings)}
+        chosen = BackgroundSettings(**{name: value for name, value in settings.items() if name in names})
+        seed = int((preprocessing or {}).get("seed", 0))
+        generator = np.random.default_rng([seed, zlib.crc32(np.ascontiguousarray(xyz).tobytes())])
+        mask = object_mask(xyz, generator, chosen)
+    else:
+        way = "masks" if background == "mask" else f"the conversion of family {family}"
+        raise UserError(
+            f"raw cloud, its background is still there. The detector's training data was cleaned by {way}, which takes "
+            "more than the scan: clean it in the same way first (processing/convert_rgbd.py, preprocess_eyecandies.py)."
+        )
+    if not mask.any():
+        raise UserError("nothing is left of the cloud without its background; expected an object, in metres.")
+    if family == "a":
+        rgb = np.where(mask[..., None], rgb, np.uint8(0))
+    return rgb, np.where(mask[..., None], xyz, np.float32(0))
+
+
+def _recipe(preprocessing: Mapping[str, Any] | None) -> tuple[str, Mapping[str, Any]]:
+    """Family and settings. Raises UserError where they are none."""
+    if preprocessing is None:
+        return "b", {}
+    family, settings = preprocessing.get("family"), preprocessing.get("settings")
+    if not isinstance(family, str) or not isinstance(settings, Mapping):
+        raise UserError(
+            f"the checkpoint's settings: expected how its training data was cleaned, found {preprocessing!r:.100}."
+        )
+    return family, settings

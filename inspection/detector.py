@@ -1,0 +1,174 @@
+"""A trained detector for single parts: RGB and cloud in, score, decision, map and regions out.
+
+```python
+from models import load_detector
+
+detector = load_detector("checkpoints/checkpoints_CFM_mvtec/bagel")
+answer = detector.predict(rgb, xyz)
+print(answer.score, answer.anomalous, answer.regions)
+```
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from datasets.frames import from_square, unpad
+from datasets.sample import Sample, make_sample
+from inspection.answer import Answer, Region
+from inspection.checkpoints import Run, find_run
+from inspection.cleaning import clean
+from inspection.regions import find_regions
+from models.calibration import Pipeline
+from processing.clean_files import is_cleaned
+from utils import cli
+from utils.errors import UserError
+from utils.files import sha256_text
+from utils.thresholds import DEFAULT_RATE, Thresholds, load_thresholds, thresholds_path
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector of one class on one device.
+
+    Attributes:
+        name: method, class and run.
+        pipeline: from samples to maps.
+        preprocessing: of the training data, as the checkpoint has it; None when it does not say.
+        thresholds: None where there are none; `note` then says why.
+        fingerprint: hash of all that answers depend on.
+        weights: hash of the checkpoint's weights.
+        thresholds_path: where nominal scores for its thresholds lie.
+    """
+
+    name: str
+    pipeline: Pipeline
+    preprocessing: Mapping[str, Any] | None
+    thresholds: Thresholds | None
+    note: str | None
+    fingerprint: str
+    weights: str
+    thresholds_path: Path
+
+    def predict(self, rgb: np.ndarray | Image.Image, xyz: np.ndarray, raw: bool | None = None) -> Answer:
+        """Inspect one part.
+
+        Args:
+            rgb: (h, w, 3) uint8, or a PIL image.
+            xyz: (h, w, 3) organised cloud, metres in the camera's frame, invalid points (0, 0, 0); or zero-padded to
+                the square of side max(h, w).
+            raw: whether the background is still in the cloud; it is then removed as in the training data. None judges
+                by the frame's border.
+
+        Raises:
+            UserError: wrong shapes, types or sizes; NaN or infinity; no valid point; a background that stays.
+        """
+        sample, cloud, cleaned = self.prepare(rgb, xyz, raw)
+        grid_map = self._map(sample).numpy()
+        regions: list[Region] = []
+        labels = np.zeros(cloud.shape[:2], np.int32)
+        if self.thresholds is not None:
+            regions, labels = find_regions(grid_map, cloud, self.thresholds)
+        score = float(grid_map.max())
+        anomalous = None if self.thresholds is None else score > self.thresholds.image
+        return Answer(score, anomalous, from_square(grid_map, cloud.shape), regions, labels, cleaned)
+
+    def prepare(
+        self, rgb: np.ndarray | Image.Image, xyz: np.ndarray, raw: bool | None = None
+    ) -> tuple[Sample, np.ndarray, bool]:
+        """The sample of a part, its (h, w, 3) cloud without background, and whether that was removed; see `predict`."""
+        image = np.asarray(rgb.convert("RGB") if isinstance(rgb, Image.Image) else rgb)
+        cloud = _checked(image, np.asarray(xyz))
+        if cloud.shape[:2] != image.shape[:2]:
+            cloud = unpad(cloud, image.shape)
+        cleaned = None
+        if not is_cleaned(cloud) if raw is None else raw:
+            cleaned = clean(image, cloud, self.preprocessing)
+        if cleaned is not None:
+            image, cloud = cleaned
+        sample = make_sample(image, cloud)
+        if not sample.valid.any():
+            raise UserError("empty cloud: no valid point (all three coordinates non-zero) on the detector's grid.")
+        return sample, cloud, cleaned is not None
+
+    def _map(self, sample: Sample) -> Tensor:
+        return self.pipeline.maps([sample])[0].smoothed
+
+
+def load_detector(
+    checkpoint: str | Path,
+    *,
+    device: str = "auto",
+    precision: str | None = None,
+    false_alarm_rate: float = DEFAULT_RATE,
+    rgb_weights: str | Path | None = None,
+    xyz_weights: str | Path | None = None,
+) -> Detector:
+    """Load a checkpoint of either method for single parts.
+
+    Args:
+        checkpoint: a class's folder that holds one run, or any file of a run in it.
+        device: `auto`, `cpu` or `cuda`. precision: `fp32`, `bf16`, or None for that of the run.
+        false_alarm_rate: share of good parts that may be called anomalous, in (0, 1).
+        rgb_weights, xyz_weights: of CFM's `dino_pointmae`, instead of the public files.
+
+    Raises:
+        UserError: no such checkpoint, a damaged file, or a device that is not there.
+        ValueError: a rate outside (0, 1).
+    """
+    if not 0 < false_alarm_rate < 1:
+        raise ValueError(f"false_alarm_rate must lie in (0, 1), got {false_alarm_rate}")
+    run = find_run(Path(checkpoint))
+    files = [None if path is None else Path(path) for path in (rgb_weights, xyz_weights)]
+    pipeline, part, weights, settings = _load(run, device, precision, *files)
+    path = thresholds_path(run.name, part)
+    thresholds, note = load_thresholds(path, pipeline.settings, weights, false_alarm_rate)
+    preprocessing = ((settings or {}).get("data_manifest") or {}).get("preprocessing")
+    decisive = (weights, pipeline.settings, precision, preprocessing, thresholds and thresholds.as_json())
+    fingerprint = sha256_text(repr(decisive))
+    return Detector(str(run), pipeline, preprocessing, thresholds, note, fingerprint, weights, path)
+
+
+def _load(
+    run: Run, device_name: str, precision: str | None, rgb_weights: Path | None, xyz_weights: Path | None
+) -> tuple[Pipeline, str, str, dict[str, Any] | None]:
+    """Pipeline, part of the thresholds' file name, hash of the weights, and settings of a run."""
+    device = cli.pick_device(device_name)
+    settings: dict[str, Any] | None
+    if run.method == "CFM":
+        from models.cfm.pipeline import load_pipeline, weights_sha256
+        from models.cfm.training import PART
+
+        pipeline, settings = load_pipeline(run.name, device, precision, rgb_weights, xyz_weights)
+        return pipeline, PART, weights_sha256(run.name), settings
+    from models.dbmrnet import pipeline as dbmrnet
+    from models.dbmrnet.training import PARTS
+
+    part = PARTS["best" if run.best else "last"]
+    network, settings = dbmrnet.load_pipeline(run.name, part, device, precision)
+    return network, part, dbmrnet.weights_sha256(run.name, part), settings
+
+
+def _checked(image: np.ndarray, xyz: np.ndarray) -> np.ndarray:
+    """The cloud as float32. Raises UserError where the arrays are not what `Detector.predict` expects."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise UserError(f"rgb: expected (h, w, 3) uint8, found {image.shape} {image.dtype}.")
+    side = max(image.shape[:2])
+    if xyz.ndim != 3 or xyz.shape[2] != 3 or xyz.shape[:2] not in (image.shape[:2], (side, side)):
+        raise UserError(
+            f"xyz: expected {(*image.shape[:2], 3)} as the RGB has, or padded {(side, side, 3)}, found {xyz.shape}."
+        )
+    if xyz.dtype not in (np.float32, np.float64):
+        raise UserError(f"xyz: expected float32 coordinates in metres, found {xyz.dtype}.")
+    with np.errstate(over="ignore"):
+        cloud = xyz.astype(np.float32, copy=False)
+    if not np.isfinite(cloud).all():
+        raise UserError(
+            "xyz: holds NaN or infinity. Give invalid points as (0, 0, 0), for example by numpy.nan_to_num."
+        )
+    return cloud

@@ -1,0 +1,101 @@
+"""Crossmodal Feature Mapping from samples to maps: a frozen extractor and the mappers that were trained on it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.anomaly_map import AnomalyMap
+from models.cfm import training
+from models.cfm.detector import CrossmodalDetector
+from models.extractors import Extractor, ExtractorOptions, build_extractor
+from models.token_store import GridSample, extract_batch
+from utils.checkpoint import CheckpointName
+from utils.errors import UserError
+from utils.files import sha256_files
+
+AGGREGATION = "product"  # the paper's
+
+
+@dataclass(frozen=True)
+class CFMPipeline:
+    """Extractor and detector on one device; `aggregation` see `CrossmodalDetector.predict`."""
+
+    extractor: Extractor
+    detector: CrossmodalDetector
+    device: torch.device
+    aggregation: str = AGGREGATION
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What thresholds for the maps depend on besides the weights."""
+        return {"aggregation": self.aggregation}
+
+    def maps(self, samples: Sequence[GridSample]) -> list[AnomalyMap]:
+        """The map of each sample of a batch, on the CPU."""
+        tokens = extract_batch(samples, self.extractor, self.device)
+        found = [self.detector.predict(t, self.aggregation) for t in tokens]
+        return [anomaly_map.cpu() for anomaly_map in found]  # predicting does not wait for the GPU, this does
+
+
+def load_pipeline(
+    name: CheckpointName,
+    device: torch.device,
+    precision: str | None = None,
+    rgb_weights: Path | None = None,
+    xyz_weights: Path | None = None,
+    aggregation: str = AGGREGATION,
+    given: Mapping[str, Any] | None = None,
+) -> tuple[CFMPipeline, dict[str, Any] | None]:
+    """Load a checkpoint, ours or the original authors', with its extractor.
+
+    Args:
+        name: of the run. device: where it runs. precision: `fp32`, `bf16`, or None for that of the run.
+        rgb_weights, xyz_weights: of the extractor, instead of the public files.
+        aggregation: of the maps. given: what is asked of the extractor: `extractor`, `mode`, `keep_blocks`.
+
+    Returns:
+        The pipeline, and the settings beside the checkpoint, None when there are none.
+
+    Raises:
+        UserError: a file is missing or damaged; what is asked for contradicts the checkpoint.
+    """
+    detector, settings, state = training.load(name, precision)
+    chosen = extractor_settings(settings, given or {})
+    modes = chosen.get("mode", "eval"), chosen.get("keep_blocks", 12)
+    options = ExtractorOptions(*modes, detector.precision, rgb_weights, xyz_weights)
+    extractor = build_extractor(chosen["extractor"], device, options, state)
+    training.check_extractor(extractor, detector, settings)
+    return CFMPipeline(extractor, detector.to(device), device, aggregation), settings
+
+
+def extractor_settings(settings: Mapping[str, Any] | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, mode and depth of the extractor: the checkpoint's, or those of the original authors where it has none.
+
+    Raises:
+        UserError: what is given contradicts the checkpoint.
+    """
+    if settings is None:
+        if given.get("extractor") == "handcrafted":
+            raise UserError(
+                "--extractor handcrafted: its checkpoints need the JSON and CFM_extractor_….pth beside them. Restore "
+                "them or train again."
+            )
+        return {"extractor": "dino_pointmae", "mode": "batchnorm", "keep_blocks": 12, **given}
+    chosen: dict[str, Any] = settings["config"]["extractor"]
+    for name, value in given.items():
+        if value != chosen.get(name):
+            option = "--extractor_mode" if name == "mode" else f"--{name}"
+            raise UserError(
+                f"{option} {value}: the checkpoint was trained with {chosen.get(name, 'no such setting')} "
+                f"({chosen['extractor']}). Leave the option out."
+            )
+    return chosen
+
+
+def weights_sha256(name: CheckpointName) -> str:
+    """Hash of the files that decide the maps."""
+    parts = (training.RGB_TO_XYZ, training.XYZ_TO_RGB, training.EXTRACTOR)
+    return sha256_files(path for part in parts if (path := name.path(part)).is_file())

@@ -1,0 +1,51 @@
+"""Detectors of both methods, trained for a moment on a few generated scenes by the command lines."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+import cfm_training
+import dbmrnet_training
+from datasets.scene_writer import Counts, write_mvtec3d
+from processing import preprocess_mvtec
+
+
+@dataclass(frozen=True)
+class Trained:
+    """raw, scenes: datasets, raw and preprocessed. checkpoints: CFM's in cfm/cap, DBMRNet's in dbmrnet/cap."""
+
+    raw: Path
+    scenes: Path
+    checkpoints: Path
+
+    @property
+    def cfm(self) -> Path:
+        return self.checkpoints / "cfm/cap"
+
+    @property
+    def dbmrnet(self) -> Path:
+        return self.checkpoints / "dbmrnet/cap"
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Both methods on the same scenes, cropped to 240×210 pixels: frames are not square."""
+    folder = tmp_path_factory.mktemp("trained")
+    raw = folder / "raw"
+    write_mvtec3d(raw, ["cap"], 240, Counts(train=8, validation=6, test=1), seed=5, workers=1)
+    for path in raw.rglob("*.png"):
+        Image.fromarray(np.asarray(Image.open(path))[15:-15]).save(path)
+    for path in raw.rglob("*.tiff"):
+        tifffile.imwrite(path, tifffile.imread(path)[15:-15], photometric="rgb")
+    assert preprocess_mvtec.main([str(raw), "--workers", "1"]) == 0
+    scenes = folder / "raw_preprocessed"
+    common = ["--dataset_path", str(scenes), "--class_name", "cap"]
+    cfm = ["--extractor", "handcrafted", "--epochs_no", "8", "--checkpoint_savepath", str(folder / "checkpoints/cfm")]
+    assert cfm_training.main([*common, *cfm]) == 0
+    small = ["--preset", "small", "--epochs_no", "2", "--batch_size", "4"]
+    assert dbmrnet_training.main([*common, *small, "--checkpoint_savepath", str(folder / "checkpoints/dbmrnet")]) == 0
+    return Trained(raw, scenes, folder / "checkpoints")

@@ -1,0 +1,60 @@
+"""inspection/checkpoints.py: which run a path means."""
+
+from pathlib import Path
+
+import pytest
+
+from inspection.checkpoints import Run, find_run
+from utils.checkpoint import CheckpointName
+from utils.errors import UserError
+
+
+def make(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+CFM = ("CFM_2Dto3D_cap_5ep_4bs.pth", "CFM_3Dto2D_cap_5ep_4bs.pth", "CFM_cap_5ep_4bs.json", "CFM_cap_5ep_4bs.jsonl")
+DBMRNET = ("DBMRNet_cap_9ep_8bs.safetensors", "DBMRNet_best_cap_9ep_8bs.safetensors", "DBMRNet_cap_9ep_8bs.json")
+
+
+@pytest.mark.parametrize(
+    ("names", "method", "epochs", "batch"), [(CFM, "CFM", 5, 4), (CFM[:2], "CFM", 5, 4), (DBMRNET, "DBMRNet", 9, 8)]
+)
+def test_a_folder_with_one_run(names: tuple[str, ...], method: str, epochs: int, batch: int, tmp_path: Path) -> None:
+    folder = make(tmp_path / "cap", *names, "notes.txt", "CFM_other_5ep_4bs.json")
+    assert find_run(folder) == Run(method, CheckpointName(tmp_path, "cap", epochs, batch))
+
+
+@pytest.mark.parametrize("name", CFM)
+def test_any_file_of_a_run(name: str, tmp_path: Path) -> None:
+    make(tmp_path / "cap", *CFM, *DBMRNET)
+    assert find_run(tmp_path / "cap" / name) == Run("CFM", CheckpointName(tmp_path, "cap", 5, 4))
+
+
+def test_best_weights_are_meant_by_their_file(tmp_path: Path) -> None:
+    folder = make(tmp_path / "cap", *DBMRNET)
+    assert [find_run(folder / name).best for name in DBMRNET] == [False, True, False]
+    assert str(find_run(folder / DBMRNET[1])) == "DBMRNet cap 9ep_8bs (best)"
+
+
+def test_class_names_may_hold_underscores_and_paths_be_relative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "cable_gland_2", "CFM_2Dto3D_cable_gland_2_50ep_4bs.pth")
+    monkeypatch.chdir(tmp_path / "cable_gland_2")
+    for path in (Path(), Path("CFM_2Dto3D_cable_gland_2_50ep_4bs.pth")):
+        assert find_run(path) == Run("CFM", CheckpointName(tmp_path, "cable_gland_2", 50, 4))
+
+
+def test_what_means_no_single_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds 2 runs \(CFM cap 5ep_4bs, DBMRNet cap 9ep_8bs\)\. Name a file"):
+        find_run(make(tmp_path / "cap", *CFM, *DBMRNET))
+    with pytest.raises(UserError, match="expected the checkpoint of a class"):
+        find_run(make(tmp_path / "empty", "notes.txt"))
+    with pytest.raises(UserError, match="no such file"):
+        find_run(tmp_path / "cap/CFM_cap_6ep_4bs.json")
+    with pytest.raises(UserError, match="not named like one"):
+        find_run(make(tmp_path / "other", CFM[0]) / CFM[0])  # it lies in another class's folder

@@ -1,0 +1,171 @@
+"""inspection/detector.py: what a detector says of single parts agrees with the evaluation, and is consistent."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+import cfm_inference
+import dbmrnet_inference
+from datasets.readers import read_rgb, read_xyz
+from datasets.records import Record, scan
+from inspection.detector import Detector
+from models import load_detector
+from tests.inspection.conftest import Trained
+from utils.errors import UserError
+from utils.thresholds import load_scores
+
+
+def arrays(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    return read_rgb(record.rgb), read_xyz(record.xyz)
+
+
+@pytest.fixture(scope="module")
+def detectors(trained: Trained) -> dict[str, Detector]:
+    return {"CFM": load_detector(trained.cfm, device="cpu"), "DBMRNet": load_detector(trained.dbmrnet, device="cpu")}
+
+
+@pytest.mark.parametrize("method", ["CFM", "DBMRNet"])
+def test_answers_are_those_of_the_evaluation(
+    method: str, detectors: dict[str, Detector], trained: Trained, tmp_path: Path
+) -> None:
+    words = ["--dataset_path", str(trained.scenes), "--class_name", "cap", "--quantitative_folder", str(tmp_path)]
+    if method == "CFM":
+        options = ["--checkpoint_folder", str(trained.cfm.parent), "--epochs_no", "8"]
+        assert cfm_inference.main([*words, *options]) == 0
+    else:
+        options = ["--checkpoint_folder", str(trained.dbmrnet.parent), "--epochs_no", "2", "--batch_size", "4"]
+        assert dbmrnet_inference.main([*words, *options]) == 0
+    result = json.loads(next(tmp_path.glob("cap_*.json")).read_text())
+    detector = detectors[method]
+    assert detector.thresholds is not None
+    assert result["thresholds"] == detector.thresholds.as_json()
+    samples = {(sample["defect"], sample["stem"]): sample for sample in result["samples"]}
+    for record in scan(trained.scenes, "cap", "test"):
+        answer = detector.predict(*arrays(record))
+        expected = samples[record.defect, record.stem]
+        assert answer.score == pytest.approx(expected["raw_max"], rel=1e-4)  # one sample at a time, not a batch
+        assert answer.anomalous == (answer.score > detector.thresholds.image)
+        assert bool(answer.regions) == answer.anomalous
+        assert answer.map.shape == answer.labels.shape == (210, 240)
+        assert answer.map.dtype == np.float32
+        assert not answer.cleaned
+        assert len(answer.regions) == answer.labels.max()
+
+
+def test_thresholds_come_from_the_validation_images(detectors: dict[str, Detector], trained: Trained) -> None:
+    for method, part in (("CFM", "CFM"), ("DBMRNet", "DBMRNet"), ("DBMRNet", "DBMRNet_best")):
+        folder = trained.cfm if method == "CFM" else trained.dbmrnet
+        scores = load_scores(next(folder.glob(f"{part}_thresholds_cap_*.json")))
+        assert (scores.source, len(scores.maxima)) == ("validation", 6)
+        if part == method:
+            found = [detectors[method].predict(*arrays(r)).score for r in scan(trained.scenes, "cap", "validation")]
+            assert scores.maxima == pytest.approx(found, rel=1e-4)
+            assert all(level <= maximum for level, maximum in zip(scores.levels, scores.maxima, strict=True))
+
+
+def test_rate_decides_the_thresholds(trained: Trained) -> None:
+    scores = load_scores(next(trained.cfm.glob("CFM_thresholds_*.json")))
+    detector = load_detector(trained.cfm, device="cpu", false_alarm_rate=0.5)
+    assert detector.thresholds is not None
+    assert detector.thresholds.image == sorted(scores.maxima)[3]  # ⌈7 · 0.5⌉ = 4
+    assert detector.fingerprint != load_detector(trained.cfm, device="cpu").fingerprint
+    with pytest.raises(ValueError, match=r"must lie in \(0, 1\)"):
+        load_detector(trained.cfm, device="cpu", false_alarm_rate=1)
+
+
+@pytest.mark.parametrize("method", ["CFM", "DBMRNet"])
+def test_raw_scans_are_cleaned_first(method: str, detectors: dict[str, Detector], trained: Trained) -> None:
+    """Apart from the random draws of the plane, a raw scan gives the answer of its preprocessed file."""
+    detector = detectors[method]
+    for raw, cleaned in zip(scan(trained.raw, "cap", "test"), scan(trained.scenes, "cap", "test"), strict=True):
+        found, expected = detector.predict(*arrays(raw)), detector.predict(*arrays(cleaned))
+        assert (found.cleaned, expected.cleaned) == (True, False)
+        assert found.map.shape == expected.map.shape
+        assert found.score == pytest.approx(expected.score, rel=0.25)
+        difference = np.abs(found.map - expected.map)
+        assert (difference > 0.1 * expected.score).mean() < 0.02
+        kept = detector.prepare(*arrays(raw))[1]
+        assert ((kept != 0).any(axis=2) != (arrays_unpadded(cleaned) != 0).any(axis=2)).mean() < 0.003
+
+
+def arrays_unpadded(record: Record) -> np.ndarray:
+    """The preprocessed cloud, 240×240 with the padding, at the image's 240×210."""
+    return read_xyz(record.xyz)[15:225]
+
+
+def test_a_raw_scan_can_be_declared_clean(detectors: dict[str, Detector], trained: Trained) -> None:
+    raw = arrays(scan(trained.raw, "cap", "test")[0])
+    kept = detectors["CFM"].prepare(*raw, raw=False)
+    assert not kept[2]
+    assert np.array_equal(kept[1], raw[1])
+
+
+def test_images_may_be_pil_and_clouds_float64(detectors: dict[str, Detector], trained: Trained) -> None:
+    rgb, xyz = arrays(scan(trained.scenes, "cap", "test")[-1])
+    first = detectors["CFM"].predict(rgb, xyz)
+    other = detectors["CFM"].predict(Image.fromarray(rgb), xyz.astype(np.float64))
+    assert np.array_equal(first.map, other.map)
+    assert first.regions == other.regions
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rgb, xyz: (rgb[..., 0], xyz), r"rgb: expected \(h, w, 3\) uint8"),
+        (lambda rgb, xyz: (rgb / 255, xyz), "rgb: expected"),
+        (lambda rgb, xyz: (rgb, xyz[:100]), "xyz: expected"),
+        (lambda rgb, xyz: (rgb, xyz[..., 2]), "xyz: expected"),
+        (lambda rgb, xyz: (rgb, (xyz * 1000).astype(np.int32)), "xyz: expected float32"),
+        (lambda rgb, xyz: (rgb, np.where(xyz == 0, np.nan, xyz)), "xyz: holds NaN or infinity"),
+        (lambda rgb, xyz: (rgb, 0 * xyz), "empty cloud"),
+    ],
+)
+def test_other_arrays_are_refused(change: object, words: str, detectors: dict[str, Detector], trained: Trained) -> None:
+    assert callable(change)
+    with pytest.raises(UserError, match=words):
+        detectors["CFM"].predict(*change(*arrays(scan(trained.scenes, "cap", "test")[0])))
+
+
+def test_without_thresholds_nothing_is_decided(trained: Trained, tmp_path: Path) -> None:
+    copy = tmp_path / "cap"
+    copy.mkdir()
+    for path in trained.cfm.iterdir():
+        if "thresholds" not in path.name:
+            (copy / path.name).write_bytes(path.read_bytes())
+    detector = load_detector(copy, device="cpu")
+    assert detector.thresholds is None
+    assert detector.note is not None
+    assert "calibrate.py" in detector.note
+    record = scan(trained.scenes, "cap", "test")[-1]
+    answer = detector.predict(*arrays(record))
+    assert (answer.anomalous, answer.regions, answer.labels.max()) == (None, [], 0)
+    assert answer.score == load_detector(trained.cfm, device="cpu").predict(*arrays(record)).score
+
+
+def test_thresholds_of_other_weights_are_refused(trained: Trained, tmp_path: Path) -> None:
+    copy = tmp_path / "cap"
+    copy.mkdir()
+    for path in trained.dbmrnet.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    scores = copy / "DBMRNet_thresholds_cap_2ep_4bs.json"
+    scores.write_text(json.dumps({**json.loads(scores.read_text()), "weights": "those of another run"}))
+    with pytest.raises(UserError, match=r"other weights.*calibrate\.py"):
+        load_detector(copy / "DBMRNet_cap_2ep_4bs.safetensors", device="cpu")
+    assert load_detector(copy / "DBMRNet_best_cap_2ep_4bs.safetensors", device="cpu").name.endswith("(best)")
+
+
+def test_the_map_has_no_padding(detectors: dict[str, Detector], trained: Trained, tmp_path: Path) -> None:
+    """It equals what the evaluation saves at the images' size, before that is normalised by the image."""
+    words = ["--dataset_path", str(trained.scenes), "--class_name", "cap", "--quantitative_folder", str(tmp_path)]
+    options = ["--checkpoint_folder", str(trained.cfm.parent), "--epochs_no", "8", "--batch_size", "4"]
+    maps = ["--save_maps", str(tmp_path / "maps"), "--map_size", "native"]
+    assert cfm_inference.main([*words, *options, *maps]) == 0
+    for record in scan(trained.scenes, "cap", "test"):
+        saved = tifffile.imread(tmp_path / f"maps/cap/test/{record.defect}/{record.stem}.tiff")
+        found = detectors["CFM"].predict(*arrays(record)).map
+        factor = found.max() / saved.max()
+        np.testing.assert_allclose(found, saved * factor, atol=1e-4 * found.max())
