@@ -86,7 +86,9 @@ def test_promises_hold_over_many_draws(count: int, rate: float) -> None:
     draws, observed = 3000, []
     for _ in range(draws):
         nominal = generator.exponential(size=count)
-        limits = replace(SCORES, maxima=nominal, levels=nominal, medians=nominal).thresholds(rate)
+        limits = replace(SCORES, maxima=nominal.tolist(), levels=nominal.tolist(), medians=nominal.tolist()).thresholds(
+            rate
+        )
         observed.append(float(np.exp(-limits.image)))  # P(new score > threshold)
     assert np.mean(observed) == pytest.approx(limits.guaranteed, rel=0.1)
     assert limits.guaranteed <= rate + 1e-12
