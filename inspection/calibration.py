@@ -13,31 +13,28 @@ from utils.thresholds import NominalScores, save_scores
 
 def calibrate(
     pipeline: Pipeline, split: NominalSplit, path: Path, weights: str, skipped: list[str] | None = None
-) -> NominalScores | None:
+) -> None:
     """Make the thresholds of a detector from the good samples that it was not trained on, and say what they promise.
 
     Args:
         pipeline: of the detector. split: of its class. path: where the scores go. weights: hash of its weights.
         skipped: see `datasets.sample.iter_samples`.
 
-    Returns:
-        The scores; None where there are no such samples.
-
     Raises:
         UserError: a sample cannot be used and `skipped` is None.
     """
+    path.unlink(missing_ok=True)  # of an earlier training
     name = split.train[0].class_name
     bar = tqdm(iter_samples(split.validation, skipped), f"{name}: thresholds", len(split.validation), unit="image")
-    return calibrate_on((sample for _, sample in bar), pipeline, split.source, path, weights)
+    calibrate_on((sample for _, sample in bar), pipeline, split.source, path, weights)
 
 
 def calibrate_on(
     samples: Iterable[Sample], pipeline: Pipeline, source: str, path: Path, weights: str
 ) -> NominalScores | None:
-    """The same from samples in memory. source: see `NominalScores`."""
+    """The same from samples in memory; the scores, None without any sample. source: see `NominalScores`."""
     scores = nominal_scores(pipeline, samples, source, weights)
     if scores is None:
-        path.unlink(missing_ok=True)  # of an earlier training
         print("no thresholds: there are no good images besides those that were trained on")
         return None
     save_scores(path, scores)

@@ -105,7 +105,7 @@ def load_detector(
     *,
     device: str = "auto",
     precision: str | None = None,
-    false_alarm_rate: float = DEFAULT_RATE,
+    false_alarm_rate: float | None = DEFAULT_RATE,
     rgb_weights: str | Path | None = None,
     xyz_weights: str | Path | None = None,
 ) -> Detector:
@@ -114,20 +114,23 @@ def load_detector(
     Args:
         checkpoint: a class's folder that holds one run, or any file of a run in it.
         device: `auto`, `cpu` or `cuda`. precision: `fp32`, `bf16`, or None for that of the run.
-        false_alarm_rate: share of good parts that may be called anomalous, in (0, 1).
+        false_alarm_rate: share of good parts that may be called anomalous, in (0, 1); None: decide nothing.
         rgb_weights, xyz_weights: of CFM's `dino_pointmae`, instead of the public files.
 
     Raises:
         UserError: no such checkpoint, a damaged file, or a device that is not there.
         ValueError: a rate outside (0, 1).
     """
-    if not 0 < false_alarm_rate < 1:
+    if false_alarm_rate is not None and not 0 < false_alarm_rate < 1:
         raise ValueError(f"false_alarm_rate must lie in (0, 1), got {false_alarm_rate}")
     run = find_run(Path(checkpoint))
     files = [None if path is None else Path(path) for path in (rgb_weights, xyz_weights)]
     pipeline, part, weights, settings = _load(run, device, precision, *files)
     path = thresholds_path(run.name, part)
-    thresholds, note = load_thresholds(path, pipeline.settings, weights, false_alarm_rate)
+    thresholds: Thresholds | None = None
+    note: str | None = "no false-alarm rate was given"
+    if false_alarm_rate is not None:
+        thresholds, note = load_thresholds(path, pipeline.settings, weights, false_alarm_rate)
     preprocessing = ((settings or {}).get("data_manifest") or {}).get("preprocessing")
     decisive = (weights, pipeline.settings, precision, preprocessing, thresholds and thresholds.as_json())
     fingerprint = sha256_text(repr(decisive))

@@ -21,6 +21,7 @@ from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings
 from models.extractors.point_mae import PointMAEEncoder
 from models.precision import DTYPES
 from models.tokens import Tokens, group_clouds, make_tokens
+from tests.trained import Trained, train_both
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = ("dome", "near", "plank")
@@ -142,3 +143,9 @@ def make_random_tokens() -> Callable[[int], Tokens]:
         return make_tokens(rgb, geometry, groups, size)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Detectors of both methods on a few generated scenes; not to be changed."""
+    return train_both(tmp_path_factory.mktemp("trained"))

@@ -128,6 +128,10 @@ def add_run_options(parser: argparse.ArgumentParser, epochs: int, batch_size: in
         default=batch_size,
         help="training images a step, ≥ 1; part of the names of checkpoints and results (default: %(default)s)",
     )
+    _add_device_options(parser)
+
+
+def _add_device_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
@@ -212,18 +216,29 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
         choices=(12, 8, 4, 1),
         help="transformer blocks kept of both extractors (default: 12)",
     )
-    group.add_argument(
-        "--rgb_weights",
+    _add_weights_options(group)
+
+
+def _add_weights_options(group: argparse._ActionsContainer) -> None:
+    for name, model in (
+        ("rgb", "DINO ViT-B/8 weights (.pth or .safetensors)"),
+        ("xyz", "Point-MAE weights (pretrain.pth of its release)"),
+    ):
+        group.add_argument(
+            f"--{name}_weights", type=Path, metavar="FILE", help=f"{model} to use instead of the download"
+        )
+
+
+def add_detector_options(parser: argparse.ArgumentParser) -> None:
+    """--checkpoint, --device, --precision, --rgb_weights, --xyz_weights: of `inspection.detector.load_detector`."""
+    parser.add_argument(
+        "--checkpoint",
         type=Path,
-        metavar="FILE",
-        help="DINO ViT-B/8 weights (.pth or .safetensors) to use instead of the download",
+        required=True,
+        help="a class's checkpoint folder that holds one run, or any file of a run in it",
     )
-    group.add_argument(
-        "--xyz_weights",
-        type=Path,
-        metavar="FILE",
-        help="Point-MAE weights (pretrain.pth of its release) to use instead of the download",
-    )
+    _add_device_options(parser)
+    _add_weights_options(parser)
 
 
 def add_rate_option(parser: argparse.ArgumentParser) -> None:

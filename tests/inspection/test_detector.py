@@ -14,7 +14,7 @@ from datasets.readers import read_rgb, read_xyz
 from datasets.records import Record, scan
 from inspection.detector import Detector
 from models import load_detector
-from tests.inspection.conftest import Trained
+from tests.trained import Trained
 from utils.errors import UserError
 from utils.thresholds import load_scores
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytest
 import tifffile
 from PIL import Image
 
@@ -31,10 +30,8 @@ class Trained:
         return self.checkpoints / "dbmrnet/cap"
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Both methods on the same scenes, cropped to 240×210 pixels: frames are not square."""
-    folder = tmp_path_factory.mktemp("trained")
+def train_both(folder: Path) -> Trained:
+    """Both methods on the same scenes, cropped to 240×210 pixels: frames are not square. folder: where they go."""
     raw = folder / "raw"
     write_mvtec3d(raw, ["cap"], 240, Counts(train=8, validation=6, test=1), seed=5, workers=1)
     for path in raw.rglob("*.png"):

@@ -1,0 +1,201 @@
+"""Answers on disk: a map and a picture a sample, and one line a sample in a log that a stopped run goes on with."""
+
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from datasets.readers import read_rgb, read_stamp, read_xyz
+from inspection.answer import Answer
+from inspection.overlay import draw
+from inspection.pairs import Pair
+from utils.errors import UserError
+from utils.files import atomic_path, read_with, remove_leftovers, sha256_file, sha256_files
+from utils.run_record import append_json_line, read_json_lines
+from utils.thresholds import Thresholds
+
+LOG = "predictions.jsonl"
+
+_RESTORE = "Restore the file, or remove the sample."
+
+
+class Detector(Protocol):
+    """What is asked of a detector; see `inspection.detector`."""
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def thresholds(self) -> Thresholds | None: ...
+    def predict(self, rgb: np.ndarray, xyz: np.ndarray, raw: bool | None = None) -> Answer: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the newest line on a sample says.
+
+    Attributes:
+        key: hash of the files, detector and false-alarm rate that it holds for.
+        score, anomalous: see `Answer`; None for a sample that failed, and `anomalous` without thresholds.
+        error: why it failed, or None.
+    """
+
+    key: tuple[str | None, str, float]
+    score: float | None
+    anomalous: bool | None
+    error: str | None
+
+
+class Predictions:
+    """The answers of one detector in a folder: `maps/NAME.tiff`, `overlays/NAME.png`, and a line in `LOG`, last.
+
+    Lines are only added; a sample's newest one counts. To be used with the folder locked.
+    """
+
+    def __init__(self, folder: Path, detector: Detector, rate: float) -> None:
+        """Read what is there, without the line and the temporary files that a killed run left unfinished.
+
+        Args:
+            folder: where answers go. rate: false-alarm rate that was asked for.
+
+        Raises:
+            UserError: the log is damaged.
+        """
+        self.folder, self.detector, self.rate = folder, detector, rate
+        self.log = folder / LOG
+        for part in ("maps", "overlays"):
+            remove_leftovers(folder / part)
+        _cut_unfinished_line(self.log)
+        self._known = {str(entry.get("sample")): _outcome(entry) for entry in read_json_lines(self.log)}
+
+    def take(self, pair: Pair) -> tuple[Outcome, bool]:
+        """Answer a sample, unless the log has its answer and its files are there; a failure becomes a line too.
+
+        Returns:
+            What came out, and whether it is new. A failure is tried again, and told in a new line if it has changed.
+        """
+        before = self._known.get(pair.name)
+        sources = None
+        try:
+            sources = _hash(pair)
+            if before and before.key == self._key(sources) and self._has_files(pair.name):
+                return before, False
+            self.add(pair, sources)
+        except UserError as error:
+            failed = Outcome(self._key(sources), None, None, str(error))
+            if failed == before:
+                return before, False
+            for path in (self.map_path(pair.name), self.overlay_path(pair.name)):  # of other files of that name
+                path.unlink(missing_ok=True)
+            self._append(pair, sources, {"error": str(error)})
+        return self._known[pair.name], True
+
+    def add(self, pair: Pair, sources: str | None = None) -> Answer:
+        """Answer a sample, and write map, picture and line.
+
+        Args:
+            pair: its files. sources: their hash, where it is known.
+
+        Raises:
+            UserError: the files cannot be read or used.
+        """
+        sources = sources or _hash(pair)
+        begin = time.perf_counter()
+        rgb, answer = inspect(pair, self.detector)
+        seconds = time.perf_counter() - begin
+        map_path, overlay_path = self.map_path(pair.name), self.overlay_path(pair.name)
+        thresholds = self.detector.thresholds
+        with atomic_path(map_path) as temporary:
+            tifffile.imwrite(temporary, answer.map)
+        if thresholds is None:
+            overlay_path.unlink(missing_ok=True)
+        else:
+            with atomic_path(overlay_path) as temporary:
+                Image.fromarray(draw(rgb, answer, thresholds)).save(temporary)
+        entry = {
+            "score": answer.score,
+            "threshold": None if thresholds is None else thresholds.image,
+            "anomalous": answer.anomalous,
+            "map": map_path.relative_to(self.folder).as_posix(),
+            "overlay": None if thresholds is None else overlay_path.relative_to(self.folder).as_posix(),
+            "regions": [region.as_json() for region in answer.regions],
+            "cleaned": answer.cleaned,
+            "seconds": round(seconds, 4),
+        }
+        self._append(pair, sources, entry)
+        return answer
+
+    def map_path(self, name: str) -> Path:
+        """Where the map of a sample goes."""
+        return self.folder / "maps" / f"{name}.tiff"
+
+    def overlay_path(self, name: str) -> Path:
+        """Where the picture of a sample goes."""
+        return self.folder / "overlays" / f"{name}.png"
+
+    def _append(self, pair: Pair, sources: str | None, what: dict[str, Any]) -> None:
+        decisive = {"sources": sources, "detector": self.detector.fingerprint, "false_alarm_rate": self.rate}
+        entry = {"sample": pair.name, "rgb": str(pair.rgb), "xyz": str(pair.xyz), **what, **decisive}
+        append_json_line(self.log, entry)
+        self._known[pair.name] = _outcome(entry)
+
+    def _key(self, sources: str | None) -> tuple[str | None, str, float]:
+        return sources, self.detector.fingerprint, self.rate
+
+    def _has_files(self, name: str) -> bool:
+        return self.map_path(name).is_file() and (self.detector.thresholds is None or self.overlay_path(name).is_file())
+
+
+def inspect(pair: Pair, detector: Detector) -> tuple[np.ndarray, Answer]:
+    """The image of a pair as (h, w, 3) uint8, and what the detector says of the pair.
+
+    Raises:
+        UserError: a file cannot be read, or the two cannot be used; names the file.
+    """
+    rgb, xyz, raw = read_pair(pair)
+    try:
+        answer = detector.predict(rgb, xyz, raw)
+    except UserError as error:
+        raise UserError(f"{pair.xyz} with {pair.rgb.name}: {error}") from error
+    if not math.isfinite(answer.score):
+        raise UserError(f"{pair.xyz} with {pair.rgb.name}: the map is not finite. Expected coordinates in metres.")
+    return rgb, answer
+
+
+def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray, bool | None]:
+    """The arguments of `Detector.predict`: (h, w, 3) uint8, (h, w, 3) float32, and whether the cloud is raw.
+
+    One that preprocessing has stamped is not, even if the part fills the frame; of others it is not known.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    return read_rgb(pair.rgb), read_xyz(pair.xyz), None if read_stamp(pair.xyz) is None else False
+
+
+def _hash(pair: Pair) -> str:
+    """Hash of both files. Raises UserError where one cannot be read."""
+    read_with(pair.rgb, sha256_file, _RESTORE)
+    return read_with(pair.xyz, lambda xyz: sha256_files([pair.rgb, xyz]), _RESTORE)
+
+
+def _outcome(entry: dict[str, Any]) -> Outcome:
+    """What a line says."""
+    key = entry.get("sources"), entry.get("detector", ""), entry.get("false_alarm_rate", 0)
+    return Outcome(key, entry.get("score"), entry.get("anomalous"), entry.get("error"))
+
+
+def _cut_unfinished_line(path: Path) -> None:
+    """Cut off what follows the last end of a line. Raises UserError where `path` is there and is no file."""
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise UserError(f"{path}: expected a file of predictions, found something else. Choose another --output.")
+    whole = path.read_bytes().rfind(b"\n") + 1
+    if whole < path.stat().st_size:
+        os.truncate(path, whole)

@@ -1,0 +1,105 @@
+"""calibrate.py, and the thresholds that training makes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import calibrate
+import cfm_training
+import dbmrnet_training
+from models import load_detector
+from tests.trained import Trained
+from utils.errors import UserError
+from utils.thresholds import load_scores
+
+NAME = "CFM_thresholds_cap_8ep_4bs.json"
+
+
+@pytest.fixture
+def checkpoint(trained: Trained, tmp_path: Path) -> Path:
+    """A copy of CFM's checkpoint that may be changed."""
+    shutil.copytree(trained.cfm, tmp_path / "cap")
+    return tmp_path / "cap"
+
+
+def calibrated(checkpoint: Path, parts: Path) -> int:
+    return calibrate.main(["--checkpoint", str(checkpoint), "--input", str(parts), "--device", "cpu"])
+
+
+def test_validation_images_give_the_thresholds_of_training(
+    checkpoint: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = load_scores(checkpoint / NAME)
+    (checkpoint / NAME).unlink()
+    assert calibrated(checkpoint, trained.scenes / "cap/validation") == 0
+    again = load_scores(checkpoint / NAME)
+    assert again.maxima == pytest.approx(made.maxima, rel=1e-4)  # a part at a time, not in batches
+    assert again.levels == pytest.approx(made.levels, rel=1e-3)
+    assert (again.weights, again.settings) == (made.weights, made.settings)
+    out = capsys.readouterr().out
+    limits = again.thresholds(0.05)
+    assert f"false alarms 5.0%: image threshold {limits.image:.4g}, map threshold {limits.map:.4g}" in out
+    assert "6 nominal validation images" in out
+
+
+def test_raw_parts_are_cleaned(checkpoint: Path, trained: Trained) -> None:
+    made = load_scores(checkpoint / NAME)
+    assert calibrated(checkpoint, trained.raw / "cap/validation/good") == 0
+    assert load_scores(checkpoint / NAME).maxima == pytest.approx(made.maxima, rel=0.25)
+
+
+@pytest.mark.parametrize("damage", ["other weights", "broken"])
+def test_thresholds_that_cannot_be_used_are_replaced(damage: str, checkpoint: Path, trained: Trained) -> None:
+    scores = checkpoint / NAME
+    content = json.loads(scores.read_text())
+    scores.write_text(json.dumps({**content, "weights": "x"}) if damage == "other weights" else "{")
+    with pytest.raises(UserError, match=NAME):
+        load_detector(checkpoint, device="cpu")
+    assert calibrated(checkpoint, trained.scenes / "cap/validation") == 0
+    assert load_detector(checkpoint, device="cpu").thresholds is not None
+
+
+def test_without_parts_nothing_is_changed(checkpoint: Path, tmp_path: Path) -> None:
+    before = (checkpoint / NAME).read_bytes()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no image and cloud"):
+        calibrated(checkpoint, tmp_path / "empty")
+    with pytest.raises(UserError, match="no such folder"):
+        calibrated(checkpoint, tmp_path / "nowhere")
+    assert (checkpoint / NAME).read_bytes() == before
+
+
+def test_a_bad_part_is_named_and_the_old_thresholds_stay(checkpoint: Path, trained: Trained, tmp_path: Path) -> None:
+    before = (checkpoint / NAME).read_bytes()
+    shutil.copytree(trained.scenes / "cap/validation", tmp_path / "parts")
+    broken = sorted((tmp_path / "parts").rglob("*.tiff"))[2]
+    broken.write_bytes(b"II*\0")
+    with pytest.raises(UserError, match=broken.name):
+        calibrated(checkpoint, tmp_path / "parts")
+    assert (checkpoint / NAME).read_bytes() == before
+
+
+@pytest.mark.parametrize("method", ["CFM", "DBMRNet"])
+def test_without_a_validation_split_training_images_are_kept_back_and_it_is_said(
+    method: str, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained.scenes / "cap/train", tmp_path / "data/cap/train")
+    words = ["--dataset_path", str(tmp_path / "data"), "--class_name", "cap", "--epochs_no", "1", "--batch_size", "4"]
+    words += ["--checkpoint_savepath", str(tmp_path), "--device", "cpu"]
+    train, options = {
+        "CFM": (cfm_training.main, ["--extractor", "handcrafted"]),
+        "DBMRNet": (dbmrnet_training.main, ["--preset", "small"]),
+    }[method]
+    assert train([*words, *options, "--hold_out", "0.25"]) == 0
+    assert "There is no validation split: training images were kept back" in capsys.readouterr().out
+    settings = json.loads((tmp_path / f"cap/{method}_cap_1ep_4bs.json").read_text())
+    scores = load_scores(tmp_path / f"cap/{method}_thresholds_cap_1ep_4bs.json")
+    assert (settings["images"], len(scores.maxima), scores.source) == (6, 2, "hold-out")
+    assert load_detector(tmp_path / "cap", device="cpu").thresholds == scores.thresholds()
+
+    assert train([*words, *options, "--hold_out", "0"]) == 0
+    assert "no thresholds: there are no good images besides" in capsys.readouterr().out
+    assert not (tmp_path / f"cap/{method}_thresholds_cap_1ep_4bs.json").exists()
+    assert load_detector(tmp_path / "cap", device="cpu").thresholds is None
