@@ -4,6 +4,7 @@
 #
 #   bash setup.sh                     with python3
 #   PYTHON=python3.12 bash setup.sh   with another interpreter (3.10 or newer)
+#   bash setup.sh --browser           also a browser, which only the tests of HTML pages need
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -63,6 +64,19 @@ provide_system_libraries() {
     say "    apt-get update && apt-get install -y ${packages[*]}"
 }
 
+has_browser() { "$venv_python" -c 'import sys; from tests.browser import find_browser; sys.exit(find_browser() is None)'; }
+
+# Debian's chromium. Ubuntu's package of that name only fetches a snap, which may take for ever and would not do.
+provide_browser() {
+    has_browser && return
+    if ! grep -qsi ubuntu /etc/os-release; then
+        say "the tests of HTML pages need a browser; installing chromium"
+        apt_install chromium || true
+        has_browser && return
+    fi
+    say "warning: no Chromium or Chrome, tests of HTML pages are skipped. Install one, or: $venv_python -m playwright install --with-deps chromium"
+}
+
 create_environment() {
     local python=${PYTHON:-python3}
     command -v "$python" >/dev/null || fail "no interpreter '$python'. Install Python 3.10 or newer, or name one: PYTHON=/path/to/python3 bash setup.sh"
@@ -81,6 +95,10 @@ install_requirements() {
         fail "the installed packages do not import (see above). Remove .venv and run this again"
 }
 
+case "$*" in
+    "" | --browser) ;;
+    *) fail "expected no argument or --browser, found: $*" ;;
+esac
 "$venv_python" -m pip --version >/dev/null 2>&1 || create_environment
 provide_system_libraries
 wanted=$(sha256sum requirements.txt)
@@ -89,4 +107,5 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     install_requirements
     echo "$wanted" >"$stamp"
 fi
+[ "$*" != --browser ] || provide_browser
 say "ready: .venv, $("$venv_python" --version)"

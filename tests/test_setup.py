@@ -1,0 +1,100 @@
+"""Setting up, with stubs in place of Python, apt and the browser: what it installs for whom, and that it goes on."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = """#!/bin/bash
+echo "python $1 $2" >> commands
+case "$*" in
+    -c*find_browser*) echo "look for a browser" >>commands; [ -e browser ] ;;
+    --version) echo Python 3.12.0 ;;
+esac
+"""
+APT = '#!/bin/bash\necho "apt $*" >> commands\n[ -n "$WORKS" ] && touch browser'
+INSTALL = "apt install -y --no-install-recommends chromium"
+
+Setup = Callable[..., tuple[int, list[str], str]]
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Setup:
+    """Run setup.sh in a folder of stubs; its exit status, the commands of apt, and what it says."""
+    for name in ("setup.sh", "requirements.txt", "tests/run.sh"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+
+    def stub(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+
+    def run(*words: str, user: int = 0, sudo: bool = False, ubuntu: bool = False, works: bool = True) -> tuple:
+        stub(".venv/bin/python", PYTHON)
+        stub("bin/apt-get", APT)
+        stub("bin/id", f"#!/bin/bash\necho {user}")
+        stub("bin/sudo", f'#!/bin/bash\n{"shift" if sudo else "exit 1"}\n"$@"')
+        stub("bin/grep", f"#!/bin/bash\nexit {0 if ubuntu else 1}")
+        environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "WORKS": "yes" if works else ""}
+        command = ["bash", *(words or ("setup.sh",))]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        commands = (tmp_path / "commands").read_text().splitlines() if (tmp_path / "commands").exists() else []
+        return done.returncode, [c for c in commands if c.startswith("apt")], done.stdout + done.stderr
+
+    return run
+
+
+def test_users_get_no_browser(setup: Setup, tmp_path: Path) -> None:
+    status, apt, said = setup()
+    assert (status, apt) == (0, [])
+    assert "browser" not in said
+    assert "look for a browser" not in (tmp_path / "commands").read_text()
+    for script in ("00_demo.sh", "settings.sh"):
+        calls = [line.strip() for line in (ROOT / script).read_text().splitlines() if "setup.sh" in line]
+        assert calls == ["bash setup.sh"]
+
+
+def test_the_tests_get_one_where_there_is_none(setup: Setup) -> None:
+    status, apt, said = setup("setup.sh", "--browser")
+    assert (status, apt) == (0, [INSTALL])
+    assert "installing chromium" in said
+    assert "warning" not in said
+    assert setup("setup.sh", "--browser")[1] == [INSTALL]  # found now: no second call
+
+
+def test_run_sh_asks_for_the_browser(setup: Setup, tmp_path: Path) -> None:
+    status, apt, _ = setup("tests/run.sh", "-x")
+    assert (status, apt) == (0, [INSTALL])
+    assert (tmp_path / "commands").read_text().splitlines()[-1] == "python -m pytest"
+
+
+def test_without_root_sudo_installs_it_if_it_asks_no_password(setup: Setup) -> None:
+    assert setup("setup.sh", "--browser", user=1000, sudo=True)[1] == [INSTALL]
+
+
+@pytest.mark.parametrize(
+    ("machine", "commands"),
+    [
+        ({"works": False}, [INSTALL, "apt update"]),
+        ({"user": 1000}, []),
+        ({"ubuntu": True}, []),
+    ],
+)
+def test_where_it_cannot_be_had_setup_says_so_and_goes_on(machine: dict, commands: list[str], setup: Setup) -> None:
+    status, apt, said = setup("setup.sh", "--browser", **machine)
+    assert (status, apt) == (0, commands)
+    (warning,) = (line for line in said.splitlines() if "warning" in line)
+    assert "skipped" in warning
+    assert "playwright install --with-deps chromium" in warning
+    assert said.splitlines()[-1] == "setup: ready: .venv, Python 3.12.0"
+
+
+def test_other_arguments_are_refused_before_anything_is_done(setup: Setup, tmp_path: Path) -> None:
+    status, _, said = setup("setup.sh", "--browsers")
+    assert status == 1
+    assert "expected no argument or --browser, found: --browsers" in said
+    assert not (tmp_path / "commands").exists()
