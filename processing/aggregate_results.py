@@ -1,6 +1,7 @@
 """Tables from the result files of many classes: per class with the mean, per defect, and beside published figures.
 
     python processing/aggregate_results.py --quantitative_folder results/quantitatives_mvtec
+    python processing/aggregate_results.py --quantitative_folder A B C --format html --output comparison.html
 
 Classes are taken from the result files. Results with different settings are never averaged: each run has its own table,
 and one table compares their means. Each method has its own folder; several folders show methods beside each other.
@@ -13,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import run
+from utils.errors import UserError
 from utils.files import atomic_path
 from utils.result_tables import (
     class_table,
@@ -39,11 +41,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--format",
-        choices=("markdown", "latex", "csv"),
+        choices=("markdown", "latex", "csv", "html"),
         default="markdown",
-        help="csv holds one figure a line in full precision (default: %(default)s)",
+        help="csv holds one figure a line in full precision; html is a page to look at and choose in, it needs "
+        "--output (default: %(default)s)",
     )
-    parser.add_argument("--output", type=Path, help="also write the tables to this file")
+    parser.add_argument("--output", type=Path, help="also write the tables, or write the page, to this file")
     parser.add_argument(
         "--dataset",
         choices=("auto", "none", *load_published()),
@@ -56,7 +59,15 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Print the tables and, on request, write them to a file."""
     arguments = parse_arguments(argv)
+    if arguments.format == "html" and arguments.output is None:
+        raise UserError("--format html: expected --output with the file to write, for example --output comparison.html")
     runs = load_folders(arguments.quantitative_folder)
+    if arguments.format == "html":
+        from utils.report.comparison import write_comparison
+
+        page = write_comparison(arguments.output, runs, arguments.dataset)
+        print(f"{to_markdown(means_table(runs))}\npage: {page}")
+        return 0
     tables = [table for r in runs for table in (class_table(r), defect_table(r))]
     if len(runs) > 1:
         tables.append(means_table(runs))

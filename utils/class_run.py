@@ -1,4 +1,4 @@
-"""What happens with the test images of one class, whatever the method: predictions, saved maps, pictures."""
+"""What happens with the test images of one class, whatever the method: predictions, saved maps, report, pictures."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +11,9 @@ from tqdm import tqdm
 from utils import visualization
 from utils.evaluation import Prediction, evaluate, write_results
 from utils.files import atomic_path
+from utils.report.evaluation import ReportSample, drawn, write_report
 from utils.run_record import machine, versions
 from utils.thresholds import Thresholds
-from utils.visualization import QualitativeInput
 
 
 class ScoredMap(Protocol):
@@ -36,7 +36,8 @@ class ClassRun:
     Attributes:
         predictions: one a test image, in the order they came.
         branches: name of a branch → what it alone predicts, in the same order; empty for methods without branches.
-        pictures, panels: what the figures need, and what they show besides, when they are wanted.
+        samples: what the report shows of them, in the same order.
+        panels: what the figures show besides, when they are wanted.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class ClassRun:
         self.thresholds = thresholds
         self.predictions: list[Prediction] = []
         self.branches: dict[str, list[Prediction]] = {}
-        self.pictures: list[QualitativeInput] = []
+        self.samples: list[ReportSample] = []
         self.panels: list[Mapping[str, np.ndarray]] = []
 
     def add(
@@ -94,21 +95,9 @@ class ClassRun:
         if self.maps_folder:
             path = self.maps_folder / self.class_name / "test" / defect / f"{stem}.tiff"
             save_map(path, prediction.aupro_map if saved is None else saved)
-        if self.with_pictures:
-            self.panels.append(extra or {})
-            self.pictures.append(
-                QualitativeInput(
-                    title=f"{self.class_name}, {defect}/{stem}",
-                    defect=defect,
-                    image_score=prediction.image_score,
-                    rgb=image,
-                    gt=gt,
-                    depth=xyz[..., 2],
-                    map_2d=found.psi_2d.numpy(),
-                    map_3d=found.psi_3d.numpy(),
-                    combined=found.smoothed.numpy(),
-                )
-            )
+        maps = found.psi_2d.numpy(), found.psi_3d.numpy(), found.smoothed.numpy()
+        self.samples.append(ReportSample(prediction, image, xyz, *maps))
+        self.panels.append(extra or {})
 
     def timing(self) -> dict[str, float | str]:
         """Seconds an image, and what was timed."""
@@ -118,29 +107,33 @@ class ClassRun:
         }
 
     def write_results(self, folder: Path, epochs: int, batch_size: int, config: Mapping[str, Any], device: str) -> Path:
-        """Evaluate the predictions, and those of each branch, and write the result files.
+        """Evaluate the predictions, and those of each branch, and write the result files and the report.
 
         Args:
             folder: where they go. epochs, batch_size: of the run, for their names. config: how they were made.
             device: `cpu` or `cuda`, for the timing.
 
         Returns:
-            The path of the JSON file; the Markdown lies beside it.
+            The path of the JSON file; the Markdown lies beside it, the report in a folder of the same name.
         """
         metrics = evaluate(self.predictions)
         branches = {name: evaluate(predictions) for name, predictions in self.branches.items()}
         timing = {**self.timing(), "device": device, "machine": machine()}
         key = (self.class_name, epochs, batch_size)
         thresholds = None if self.thresholds is None else self.thresholds.as_json()
-        return write_results(folder, *key, metrics, self.predictions, config, versions(), timing, branches, thresholds)
+        made = config, versions(), timing
+        path = write_results(folder, *key, metrics, self.predictions, *made, branches, thresholds)
+        write_report(path, self.samples)
+        return path
 
     def write_pictures(self, folder: Path, show: bool) -> None:
         """Write a figure an image, `FOLDER/CLASS/DEFECT_STEM.png`, and a contact sheet; show them on request."""
-        scale = visualization.colour_scale(self.pictures)
+        pictures = [drawn(sample, self.class_name) for sample in self.samples]
+        scale = visualization.colour_scale(pictures)
         sheet = folder / f"{self.class_name}_contact_sheet.png"
-        visualization.save_contact_sheet(sheet, self.pictures, scale, self.class_name)
+        visualization.save_contact_sheet(sheet, pictures, scale, self.class_name)
         bar = tqdm(self.predictions, f"{self.class_name}: pictures", unit="image")
-        for prediction, picture, extra in zip(bar, self.pictures, self.panels, strict=True):
+        for prediction, picture, extra in zip(bar, pictures, self.panels, strict=True):
             path = folder / self.class_name / f"{prediction.defect}_{prediction.stem}.png"
             visualization.save_qualitative(path, picture, scale, extra)
             if show:

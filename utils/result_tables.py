@@ -39,6 +39,14 @@ RUN_SETTINGS = (
 
 
 @dataclass(frozen=True)
+class ResultFile:
+    """One JSON file that an evaluation wrote."""
+
+    path: Path
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Run:
     """Results of several classes that were made with the same settings, of the whole method or of one branch of it."""
 
@@ -48,6 +56,10 @@ class Run:
     """For example "CFM"; with the name of a branch, "DBMRNet (3D only)"."""
     results: dict[str, dict[str, Any]]
     """Class name → content of its result file, for a branch what the file says of it."""
+    files: dict[str, ResultFile]
+    """Class name → its result file, for a branch that of the whole method."""
+    branch: str = ""
+    """Name of the branch; empty for a whole method."""
 
     @property
     def label(self) -> str:
@@ -82,13 +94,13 @@ def load_runs(folder: Path) -> list[Run]:
     """
     if not Path(folder).is_dir():
         raise UserError(f"{folder}: expected a folder of result files, found none; check --quantitative_folder")
-    groups: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+    groups: dict[tuple[str, ...], dict[str, ResultFile]] = {}
     for path in sorted(Path(folder).glob("*.json")):
         if match := RESULT_NAME.fullmatch(path.stem):
             result = _read_result(path, match["class_name"])
             values = ((result.get("config") or {}).get(key) for key in RUN_SETTINGS)
             settings = ("" if value is None else str(value) for value in values)
-            groups.setdefault((match["run"], *settings), {})[match["class_name"]] = result
+            groups.setdefault((match["run"], *settings), {})[match["class_name"]] = ResultFile(path, result)
     if not groups:
         raise UserError(
             f"{folder}: expected result files named CLASS_{{EPOCHS}}ep_{{BATCH}}bs.json, found none; "
@@ -96,9 +108,10 @@ def load_runs(folder: Path) -> list[Run]:
         )
     telling = [i for i in range(1, len(RUN_SETTINGS) + 1) if len({key[i] for key in groups}) > 1]
     runs = []
-    for key, results in groups.items():
+    for key, files in groups.items():
         settings = (f"{RUN_SETTINGS[i - 1]} {key[i]}" for i in telling if key[i])
-        run = Run(", ".join([key[0], *settings]), key[1 + RUN_SETTINGS.index("method")], results)
+        results = {name: file.content for name, file in files.items()}
+        run = Run(", ".join([key[0], *settings]), key[1 + RUN_SETTINGS.index("method")], results, files)
         runs += [run, *_branches(run)]
     return runs
 
@@ -110,6 +123,8 @@ def _branches(run: Run) -> list[Run]:
             run.name,
             f"{run.method} ({branch})",
             {name: r["branches"][branch] for name, r in run.results.items() if branch in r.get("branches", {})},
+            run.files,
+            branch,
         )
         for branch in names
     ]
@@ -215,7 +230,12 @@ def published_tables(runs: Sequence[Run], published: dict[str, Any]) -> list[Tab
 
 
 def comparison_tables(runs: Sequence[Run], dataset: str) -> list[Table]:
-    """Published figures beside the runs that belong to a benchmark.
+    """Published figures beside the runs that belong to a benchmark, see `benchmarks`."""
+    return [table for published, members in benchmarks(runs, dataset) for table in published_tables(members, published)]
+
+
+def benchmarks(runs: Sequence[Run], dataset: str) -> list[tuple[dict[str, Any], list[Run]]]:
+    """The benchmarks that runs belong to: entry of `load_published`, and these runs.
 
     Args:
         runs: results of one or more folders.
@@ -224,7 +244,7 @@ def comparison_tables(runs: Sequence[Run], dataset: str) -> list[Table]:
     Raises:
         UserError: the benchmark that was asked for has none of the classes.
     """
-    tables = []
+    found = []
     for name, published in load_published().items():
         known = set(published["classes"])
         if dataset == "auto":
@@ -232,11 +252,11 @@ def comparison_tables(runs: Sequence[Run], dataset: str) -> list[Table]:
         else:
             members = [r for r in runs if name == dataset and known.intersection(r.results)]
             if name == dataset and not members:
-                found = ", ".join(sorted({c for r in runs for c in r.results}))
-                raise UserError(f"--dataset {dataset}: none of the classes found ({found}) belongs to this benchmark")
+                classes = ", ".join(sorted({c for r in runs for c in r.results}))
+                raise UserError(f"--dataset {dataset}: none of the classes found ({classes}) belongs to this benchmark")
         if members:
-            tables += published_tables(members, published)
-    return tables
+            found.append((published, members))
+    return found
 
 
 def _sources(methods: dict[str, Any]) -> str:

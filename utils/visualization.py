@@ -162,8 +162,8 @@ def save_qualitative(
     figure = _figure(width, TOP + LARGE_PANEL + MARGIN)
     _panel(figure, 0, 0, "RGB").imshow(item.rgb)
     _panel(figure, 0, 1, "ground truth").imshow(item.gt, cmap="gray", vmin=0, vmax=1)
-    depth_ends = _depth_ends(item.depth)
-    _draw_map(figure, _panel(figure, 0, 2, "depth (m)"), _without_invalid(item.depth), depth_ends, DEPTH)
+    ends = depth_ends(item.depth)
+    _draw_map(figure, _panel(figure, 0, 2, "depth (m)"), _without_invalid(item.depth), ends, DEPTH)
     _draw_map(figure, _panel(figure, 1, 0, "RGB anomaly (2D)"), item.map_2d, scale.map_2d, HEAT)
     _draw_map(figure, _panel(figure, 1, 1, "geometry anomaly (3D)"), item.map_3d, scale.map_3d, HEAT)
     _draw_map(figure, _panel(figure, 1, 2, "combined anomaly"), item.combined, scale.combined, HEAT)
@@ -172,7 +172,7 @@ def save_qualitative(
         if values.ndim == 3:
             axes.imshow(values)
         else:
-            _draw_map(figure, axes, _without_invalid(values), depth_ends, DEPTH)
+            _draw_map(figure, axes, _without_invalid(values), ends, DEPTH)
     name = "combined anomaly over RGB" + (", outline = ground truth" if item.gt.any() else "")
     axes = _panel(figure, 1, columns, name, LARGE_PANEL)
     window = object_window(item)
@@ -240,8 +240,8 @@ def _tick_labels(ticks: np.ndarray) -> list[str]:
     return [f"{tick:.{decimals}f}" for tick in ticks]
 
 
-def _depth_ends(depth: np.ndarray) -> tuple[float, float]:
-    """Nearly all of the valid depths: half a per cent at each end may saturate."""
+def depth_ends(depth: np.ndarray) -> tuple[float, float]:
+    """Ends of the colour scale of (H, W) depths in metres, 0 or NaN = invalid: half a per cent may lie beyond each."""
     valid = depth[np.isfinite(depth) & (depth != 0)]
     if not valid.size:
         return 0.0, 1.0

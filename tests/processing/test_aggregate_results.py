@@ -99,8 +99,8 @@ def test_runs_with_other_settings_are_not_averaged(tmp_path: Path) -> None:
     assert [run.method for run in runs] == ["CFM"] * 3
 
 
-def add_branches(path: Path, **values: float) -> None:
-    """Give a result file branches whose figures differ from its own by a constant."""
+def add_branches(path: Path, **values: float) -> Path:
+    """Give a result file branches whose figures differ from its own by a constant. Returns its path."""
     result = json.loads(path.read_text())
     result["branches"] = {}
     for name, value in values.items():
@@ -108,6 +108,7 @@ def add_branches(path: Path, **values: float) -> None:
         kept = ("aupro", "aupro_thresholds", "aupro_exact", "p_auroc", "i_auroc", "per_defect")
         result["branches"][name.replace("_", " ")] = {key: own[key] for key in kept}
     path.write_text(json.dumps(result))
+    return path
 
 
 def test_branches_are_runs_of_their_own_after_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -264,6 +265,45 @@ def test_output_file_holds_what_is_printed(tmp_path: Path, capsys: pytest.Captur
     write_result(tmp_path / "q", "gear", 0.9)
     main(["--quantitative_folder", str(tmp_path / "q"), "--output", str(tmp_path / "new" / "table.md")])
     assert (tmp_path / "new" / "table.md").read_text() == capsys.readouterr().out
+
+
+def test_a_page_beside_the_table_of_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind, value in (("a", 0.9), ("b", 0.8)):
+        write_result(tmp_path / kind, "gear", value, extractor=kind)
+    page = tmp_path / "new" / "page.html"
+    folders = [str(tmp_path / kind) for kind in "ab"]
+    assert main(["--quantitative_folder", *folders, "--format", "html", "--output", str(page)]) == 0
+    text = capsys.readouterr().out
+    assert [cells(text, f"CFM 50ep_4bs, {folder}")[0][0] for folder in folders] == ["0.900", "0.800"]
+    assert text.splitlines()[-1] == f"page: {page}"
+    assert text.count("###") == 1
+    html = page.read_text(encoding="utf-8")
+    assert html.startswith("<!doctype html>")
+    assert all(f"CFM 50ep_4bs, {folder}</th>" in html for folder in folders)
+
+
+def test_a_page_needs_a_file_and_sound_results(tmp_path: Path) -> None:
+    command = ["--quantitative_folder", str(tmp_path / "q"), "--format", "html"]
+    with pytest.raises(UserError, match=r"--format html: expected --output .* for example --output comparison\.html"):
+        main(command)
+    path = write_result(tmp_path / "q", "gear", 0.9)
+    output = ["--output", str(tmp_path / "page.html")]
+    with pytest.raises(UserError, match="--dataset eyecandies: none of the classes"):
+        main([*command, *output, "--dataset", "eyecandies"])
+    path.write_text(path.read_text().replace('"samples": []', '"samples": "none"'))
+    with pytest.raises(UserError, match=r"gear_50ep_4bs\.json: damaged, its samples"):
+        main([*command, *output])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["q"]
+
+
+def test_a_run_knows_its_files(tmp_path: Path) -> None:
+    path = add_branches(write_result(tmp_path, "cap", 0.8, seed=3), **{"3D_only": 0.5})
+    whole, branch = load_runs(tmp_path)
+    assert (whole.branch, branch.branch) == ("", "3D only")
+    for run in (whole, branch):
+        assert run.files["cap"].path == path
+        assert run.files["cap"].content["config"]["seed"] == 3
+    assert whole.results["cap"] is whole.files["cap"].content
 
 
 def test_other_json_files_are_left_alone(tmp_path: Path) -> None:

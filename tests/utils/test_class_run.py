@@ -1,5 +1,6 @@
 """utils/class_run.py: predictions of the whole detector and of its branches, saved maps, figures with more panels."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from models.anomaly_map import AnomalyMap, make_anomaly_map
 from utils import visualization
 from utils.class_run import ClassRun
 from utils.evaluation import evaluate
+from utils.thresholds import NominalScores
 
 SIDE = 24
 IMAGE = np.zeros((SIDE, SIDE, 3), np.uint8)
@@ -76,7 +78,31 @@ def test_methods_without_branches_and_panels() -> None:
     run.add("good", "000", IMAGE, XYZ, np.zeros((SIDE, SIDE), bool), found, 0.25)
     assert len(run.predictions) == 1
     assert run.branches == {}
-    assert run.pictures == run.panels == []
+    assert run.panels == [{}]
+
+
+def test_results_come_with_thresholds_and_a_report(tmp_path: Path) -> None:
+    """Three good images, three with a defect; at half of the largest score of the good ones, which are false alarms."""
+    run = ClassRun("gear", None, with_pictures=False)
+    collect(run)
+    highest = max(p.raw_max for p in run.predictions if not p.label)
+    scores = NominalScores("validation", {}, "", [0.5 * highest], [0.2], [0.1])
+    run.thresholds = scores.thresholds(0.5)
+    path = run.write_results(tmp_path, 5, 2, {"method": "M"}, "cpu")
+    result = json.loads(path.read_text())
+    assert result["thresholds"] == run.thresholds.as_json()
+    assert [sample["raw_max"] for sample in result["samples"]] == [p.raw_max for p in run.predictions]
+    page = (tmp_path / "gear_5ep_2bs/report.html").read_text()
+    assert run.thresholds.statement() in page
+    assert all(f"{i:03d}" in page for i in range(6))
+
+
+def test_without_thresholds_the_result_file_has_none(tmp_path: Path) -> None:
+    run = ClassRun("gear", None, with_pictures=False)
+    collect(run)
+    path = run.write_results(tmp_path, 5, 2, {}, "cpu")
+    assert "thresholds" not in json.loads(path.read_text())
+    assert "calibrate.py" in (tmp_path / "gear_5ep_2bs/report.html").read_text()
 
 
 @pytest.mark.parametrize("panels", [False, True])
@@ -98,7 +124,7 @@ def test_figures_get_the_panels_of_their_image(panels: bool, tmp_path: Path, mon
 def test_panels_are_drawn(tmp_path: Path) -> None:
     run = ClassRun("gear", None, with_pictures=True)
     collect(run, panels=True)
-    run.pictures, run.panels, run.predictions = run.pictures[:1], run.panels[:1], run.predictions[:1]
+    run.samples, run.panels, run.predictions = run.samples[:1], run.panels[:1], run.predictions[:1]
     run.write_pictures(tmp_path, show=False)
     figures = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
     assert figures == ["gear/good_000.png", "gear_contact_sheet.png"]

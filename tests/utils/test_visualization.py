@@ -223,3 +223,10 @@ def test_show_without_a_display_says_so_once(
     shown = [show(tmp_path / f"{name}.png") for name in "abc"]
     assert shown == [False, False, False]
     assert capsys.readouterr().err.count("no display") == 1
+
+
+def test_depth_scale() -> None:
+    depth = np.concatenate([np.linspace(1, 2, 1001), [0.0, np.nan, 0.0]])[None]
+    assert visualization.depth_ends(depth) == pytest.approx((1.005, 1.995))
+    assert visualization.depth_ends(np.zeros((2, 2))) == (0.0, 1.0)
+    assert visualization.depth_ends(np.full((2, 2), 0.5)) == (0.5, pytest.approx(0.501))

@@ -2,5 +2,15 @@
 
 from utils.metrics.aupro import SortedPixels, aupro, pro_curve, sort_pixels
 from utils.metrics.auroc import auroc, auroc_of_sorted
+from utils.metrics.curves import roc_curve, thin
 
-__all__ = ["SortedPixels", "aupro", "auroc", "auroc_of_sorted", "pro_curve", "sort_pixels"]
+__all__ = [
+    "SortedPixels",
+    "aupro",
+    "auroc",
+    "auroc_of_sorted",
+    "pro_curve",
+    "roc_curve",
+    "sort_pixels",
+    "thin",
+]
