@@ -11,7 +11,7 @@ DEMO_EPOCHS="${DEMO_EPOCHS:-12}"                  # of CFM, on 30 images a class
 DEMO_DBMRNET_EPOCHS="${DEMO_DBMRNET_EPOCHS:-30}" # of DBMRNet, which has no pretrained or fixed features: on 100
 rm -rf "$OUT"
 
-"$VENV_PYTHON" processing/make_scenes.py "$OUT/scenes" --train 100 --validation 4 --test 6 --seed 0
+"$VENV_PYTHON" processing/make_scenes.py "$OUT/scenes" --train 100 --validation 20 --test 6 --seed 0
 "$VENV_PYTHON" processing/preprocess_mvtec.py "$OUT/scenes" --target_dir "$OUT/scenes_preprocessed"
 classes=$(classes_of "$OUT/scenes_preprocessed")
 for class_name in $classes; do
@@ -31,4 +31,7 @@ for class_name in $classes; do
 done
 "$VENV_PYTHON" processing/aggregate_results.py --output "$OUT/table.md" \
   --quantitative_folder "$OUT/quantitatives_cfm" "$OUT/quantitatives_dbmrnet"
+"$VENV_PYTHON" processing/aggregate_results.py --format html --output "$OUT/comparison.html" \
+  --quantitative_folder "$OUT/quantitatives_cfm" "$OUT/quantitatives_dbmrnet" > /dev/null
 echo "pictures: $OUT/qualitatives_cfm, $OUT/qualitatives_dbmrnet; tables: $OUT/table.md"
+echo "pages to look at: $OUT/comparison.html, $OUT/quantitatives_*/*/report.html"

@@ -41,7 +41,8 @@ for_each_class() {
   done
 }
 
-# Prints the tables of a folder of results and writes them to table.md in it.
+# Prints the tables of a folder of results and writes them to table.md in it, and the page comparison.html.
 tables_of() {
+  "$VENV_PYTHON" processing/aggregate_results.py --quantitative_folder "$1" --format html --output "$1/comparison.html"
   "$VENV_PYTHON" processing/aggregate_results.py --quantitative_folder "$1" --output "$1/table.md"
 }

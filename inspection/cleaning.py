@@ -1,7 +1,8 @@
 """Raw scans → what a detector was trained on: the same background removal, with the settings of its training data."""
 
+import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -32,13 +33,13 @@ def clean(
     if background == "none":
         return None
     if background == "depth-range":
-        near, far = settings["depth_range"]
+        near, far = _numbers(settings.get("depth_range"), 2)
         mask = (xyz != 0).all(axis=2) & (xyz[..., 2] >= near) & (xyz[..., 2] <= far)
     elif family in ("a", "b", "rgbd") and background == "plane":
-        names = {field.name for field in fields(BackgroundSettings)}
-        chosen = BackgroundSettings(**{name: value for name, value in settings.items() if name in names})
-        seed = int((preprocessing or {}).get("seed", 0))
-        generator = np.random.default_rng([seed, zlib.crc32(np.ascontiguousarray(xyz).tobytes())])
+        names = [field.name for field in fields(BackgroundSettings) if field.name in settings]
+        values = _numbers([settings[name] for name in names], len(names))
+        chosen = BackgroundSettings(**dict(zip(names, values, strict=True)))
+        generator = np.random.default_rng([zlib.crc32(np.ascontiguousarray(xyz).tobytes())])
         mask = object_mask(xyz, generator, chosen)
     else:
         way = "masks" if background == "mask" else f"the conversion of family {family}"
@@ -57,9 +58,20 @@ def _recipe(preprocessing: Mapping[str, Any] | None) -> tuple[str, Mapping[str, 
     """Family and settings. Raises UserError where they are none."""
     if preprocessing is None:
         return "b", {}
-    family, settings = preprocessing.get("family"), preprocessing.get("settings")
+    known = isinstance(preprocessing, Mapping)
+    family, settings = (preprocessing.get(name) if known else None for name in ("family", "settings"))
     if not isinstance(family, str) or not isinstance(settings, Mapping):
-        raise UserError(
-            f"the checkpoint's settings: expected how its training data was cleaned, found {preprocessing!r:.100}."
-        )
+        raise _unknown(preprocessing)
     return family, settings
+
+
+def _numbers(values: Any, count: int) -> Sequence[Any]:
+    """The values. Raises UserError unless they are so many numbers."""
+    good = isinstance(values, Sequence) and len(values) == count
+    if not good or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        raise _unknown(values)
+    return values
+
+
+def _unknown(found: object) -> UserError:
+    return UserError(f"the checkpoint's settings: expected how its training data was cleaned, found {found!r:.100}.")

@@ -131,7 +131,8 @@ def load_detector(
     note: str | None = "no false-alarm rate was given"
     if false_alarm_rate is not None:
         thresholds, note = load_thresholds(path, pipeline.settings, weights, false_alarm_rate)
-    preprocessing = ((settings or {}).get("data_manifest") or {}).get("preprocessing")
+    manifest = (settings or {}).get("data_manifest")
+    preprocessing = manifest.get("preprocessing") if isinstance(manifest, Mapping) else None
     decisive = (weights, pipeline.settings, precision, preprocessing, thresholds and thresholds.as_json())
     fingerprint = sha256_text(repr(decisive))
     return Detector(str(run), pipeline, preprocessing, thresholds, note, fingerprint, weights, path)

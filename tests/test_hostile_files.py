@@ -37,6 +37,7 @@ from utils.checkpoint import CheckpointName, save_checkpoint, save_state
 from utils.errors import UserError
 from utils.files import sha256_file
 from utils.run_record import read_json_lines
+from utils.thresholds import NominalScores, load_scores, save_scores
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(__file__).parent / "golden"
@@ -173,6 +174,13 @@ def results(folder: Path) -> Path:
     return folder / "cap_50ep_4bs.json"
 
 
+def thresholds(folder: Path) -> Path:
+    scores = [0.1 * n for n in range(9)]
+    path = folder / "CFM_thresholds_cap_50ep_4bs.json"
+    save_scores(path, NominalScores("validation", {"aggregation": "product"}, "0" * 64, scores, scores, scores))
+    return path
+
+
 def log(folder: Path) -> Path:
     (folder / "log.jsonl").write_text("".join(json.dumps({"epoch": n, "loss": 1 / (n + 1)}) + "\n" for n in range(9)))
     return folder / "log.jsonl"
@@ -246,6 +254,7 @@ KINDS: dict[str, tuple[Maker, Reader]] = {
     **{f"camera-{name}": (camera(name), read_camera) for name in CAMERAS},
     "manifest": (manifest, lambda path: check_folders(path.parents[1] / "raw", path.parent, False, Preprocessing())),
     "results": (results, lambda path: aggregate_results.main(["--quantitative_folder", str(path.parent)])),
+    "thresholds": (thresholds, lambda path: load_scores(path).thresholds().as_json()),
     "log": (log, read_json_lines),
     "weights-dino": (weights(".pth", ""), dino_state),
     "weights-safetensors": (weights(".safetensors", ""), dino_state),

@@ -27,9 +27,10 @@ def results(name: str) -> str:
     return f"{folders} --produce_qualitatives"
 
 
-def tables(folder: str) -> str:
-    """The last command of an evaluation."""
-    return f"processing/aggregate_results.py --quantitative_folder {folder} --output {folder}/table.md"
+def tables(folder: str) -> list[str]:
+    """The last commands of an evaluation."""
+    command = f"processing/aggregate_results.py --quantitative_folder {folder}"
+    return [f"{command} --format html --output {folder}/comparison.html", f"{command} --output {folder}/table.md"]
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_a_command_for_each_class_then_tables(
 ) -> None:
     expected = ["setup", *(f"{command} --device cpu".replace("CLASS", name) for name in classes.split())]
     if "eval" in script:
-        expected.append(tables(f"./results/quantitatives_{script.split('eval_')[1]}"))
+        expected += tables(f"./results/quantitatives_{script.split('eval_')[1]}")
     assert run_script(f"{script}.sh", "--device", "cpu") == (0, expected)
 
 
@@ -111,7 +112,7 @@ def test_settings_come_from_the_environment(run_script: Callable[..., tuple[int,
         "dbmrnet_inference.py --dataset_path data --class_name rope --checkpoint_folder weights --epochs_no 9 "
         "--batch_size 3 --quantitative_folder out/quantitatives_dbmrnet_mvtec "
         "--qualitative_folder out/qualitatives_dbmrnet_mvtec --produce_qualitatives",
-        tables("out/quantitatives_dbmrnet_mvtec"),
+        *tables("out/quantitatives_dbmrnet_mvtec"),
     ]
     _, commands = run_script("01_train_mvtec.sh", **shared, **dbmrnet)
     run = f"--checkpoint_savepath {CFM} --epochs_no 7 --batch_size 4"
@@ -149,4 +150,8 @@ def test_eyecandies_scripts_lead_from_the_release_to_tables(tmp_path: Path, monk
     table = (tmp_path / "out/quantitatives_eyecandies/table.md").read_text()
     assert "### I-AUROC on Eyecandies" in table
     assert all(name in table for name in ("CandyCane", "HazelnutTruffle", "PeppermintCandy", "| Confetto / bad"))
+    assert {path.name for path in (tmp_path / "out/quantitatives_eyecandies").rglob("*.html")} == {
+        "comparison.html",
+        "report.html",
+    }
     assert len(list((tmp_path / "out/qualitatives_eyecandies/Confetto").glob("*.png"))) == 3

@@ -92,15 +92,15 @@ class Thresholds:
     def statement(self) -> str:
         """What the thresholds promise, in a sentence or two."""
         text = (
-            f"At most {self.guaranteed:.2%} of good parts exceed the image threshold on average over draws of the "
-            f"{self.images} nominal {self.source} images, if those and the parts come from the same process; at most "
-            f"{self.upper:.2%} with 95% confidence in this draw."
+            f"At most {_percent(self.guaranteed)} of good parts exceed the image threshold on average over draws of "
+            f"the {self.images} nominal {self.source} images, if those and the parts come from the same process; at "
+            f"most {_percent(self.upper)} with 95 % confidence in this draw."
         )
         if self.guaranteed > self.rate:
             needed = math.ceil(1 / self.rate - 1e-9) - 1
             text += (
-                f" The {self.rate:.2%} that was asked for takes at least {needed} images; the threshold is the largest "
-                "nominal score."
+                f" The {_percent(self.rate)} that was asked for takes at least {needed} images; the threshold is the "
+                "largest nominal score."
             )
         if self.source != "validation":
             text += " There is no validation split: training images were kept back."
@@ -114,6 +114,11 @@ class Thresholds:
             "upper": self.upper,
             "statement": self.statement(),
         }
+
+
+def _percent(share: float) -> str:
+    """Three digits are all that a few hundred images can tell."""
+    return f"{100 * share:.3g} %"
 
 
 def conformal_rank(count: int, rate: float) -> int:

@@ -32,7 +32,7 @@ def box() -> np.ndarray:
     return mask
 
 
-@pytest.mark.parametrize("preprocessing", [None, Preprocessing().as_json(), {**Preprocessing().as_json(), "seed": 7}])
+@pytest.mark.parametrize("preprocessing", [None, Preprocessing().as_json()])
 def test_the_plane_is_removed(scan: tuple[np.ndarray, np.ndarray], preprocessing: dict[str, Any] | None) -> None:
     found = clean(*scan, preprocessing)
     assert found is not None
@@ -74,6 +74,10 @@ def test_data_that_fills_the_frame_stays(scan: tuple[np.ndarray, np.ndarray]) ->
         ({"family": "eyecandies", "settings": {"scale": 0.1}}, "conversion of family eyecandies"),
         ({"family": 3, "settings": {}}, "the checkpoint's settings"),
         ({"family": "b"}, "the checkpoint's settings"),
+        (["b"], "the checkpoint's settings"),
+        ({"family": "b", "settings": {"plane_distance": "5 mm"}}, "the checkpoint's settings"),
+        ({"family": "rgbd", "settings": {"background": "depth-range"}}, "the checkpoint's settings"),
+        ({"family": "rgbd", "settings": {"background": "depth-range", "depth_range": [0.3]}}, "the checkpoint's"),
     ],
 )
 def test_what_a_scan_alone_does_not_tell_is_refused(

@@ -70,12 +70,12 @@ def test_upper_limit_is_the_quantile_of_the_beta_law() -> None:
 
 def test_statement_says_how_much_is_promised_and_from_what() -> None:
     text = SCORES.thresholds(0.2).statement()
-    assert "At most 20.00% of good parts" in text
+    assert "At most 20 % of good parts" in text
     assert "9 nominal validation images" in text
     assert "takes at least" not in text
     text = replace(SCORES, source="hold-out").thresholds(0.01).statement()
-    assert "At most 10.00% of good parts" in text
-    assert "The 1.00% that was asked for takes at least 99 images" in text
+    assert "At most 10 % of good parts" in text
+    assert "The 1 % that was asked for takes at least 99 images" in text
     assert "training images were kept back" in text
 
 
