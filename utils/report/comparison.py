@@ -12,7 +12,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.metrics import roc_curve
-from utils.report.pages import render
+from utils.report.pages import address, render, report_path
 from utils.result_tables import (
     DEFECT_METRICS,
     METRICS,
@@ -41,7 +41,16 @@ def write_comparison(path: Path, runs: Sequence[Run], dataset: str) -> Path:
     Raises:
         UserError: the benchmark has none of the classes, or a result file is damaged.
     """
-    return render("comparison.html.j2", path, data=comparison(runs, dataset))
+    return render("comparison.html.j2", path, data=comparison(runs, dataset), reports=reports(path, runs))
+
+
+def reports(path: Path, runs: Sequence[Run]) -> dict[str, list[tuple[str, str]]]:
+    """Label of a run → its classes that have a page of their own, each with its address as seen from `path`."""
+    found = {}
+    for run in runs:
+        own = [(name, report_path(file.path)) for name, file in run.files.items() if not run.branch]
+        found[run.label] = [(name, address(page, path)) for name, page in own if page.is_file()]
+    return {label: pages for label, pages in found.items() if pages}
 
 
 def comparison(runs: Sequence[Run], dataset: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
@@ -20,7 +19,6 @@ from utils.result_tables import RESULT_NAME, RUN_SETTINGS, Run, Table, class_tab
 from utils.visualization import ColourScale, QualitativeInput
 
 MAX_SAMPLES = 150
-PAGE_NAME = "report.html"
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def write_report(result_path: Path, samples: Sequence[ReportSample]) -> Path:
     counts = None if threshold is None else decisions.counts(predictions, threshold)
     return pages.render(
         "evaluation.html.j2",
-        result_path.with_suffix("") / PAGE_NAME,
+        pages.report_path(result_path),
         result=result,
         config=result.get("config") or {},
         settings=_settings(result_path, result),
@@ -203,9 +201,9 @@ def _tables(path: Path, result: Mapping[str, Any]) -> dict[str, Any]:
 def _links(folder: Path, path: Path, run: Run, own: str) -> Iterator[tuple[str, str]]:
     """Class → address of its page, seen from this class's, of those that exist."""
     for name in run.results:
-        stem = name + path.stem.removeprefix(own)
-        if name != own and (folder / stem / PAGE_NAME).is_file():
-            yield name, f"../{quote(stem)}/{PAGE_NAME}"
+        page = pages.report_path(folder / f"{name}{path.name.removeprefix(own)}")
+        if name != own and page.is_file():
+            yield name, pages.address(page, pages.report_path(path))
 
 
 def _branch_table(runs: Sequence[Run], class_name: str) -> Table:

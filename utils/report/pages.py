@@ -1,10 +1,12 @@
 """From a template and its values to one HTML file that needs nothing but itself."""
 
 import json
+import os
 import secrets
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
@@ -74,3 +76,13 @@ def _plotly() -> Markup:
     from plotly.offline import get_plotlyjs
 
     return Markup(get_plotlyjs())
+
+
+def report_path(result: Path) -> Path:
+    """Where the page of one class lies: beside its result file, in a folder of the same name."""
+    return result.with_suffix("") / "report.html"
+
+
+def address(page: Path, seen_from: Path) -> str:
+    """The relative address of one page in another."""
+    return quote(Path(os.path.relpath(page, seen_from.parent)).as_posix())

@@ -9,8 +9,8 @@ import pytest
 
 from tests.utils.report.comparison_files import load, samples, write
 from utils.errors import UserError
-from utils.report.comparison import comparison, roc, settings_of, spread
-from utils.result_tables import METRICS, load_published
+from utils.report.comparison import comparison, reports, roc, settings_of, spread, write_comparison
+from utils.result_tables import METRICS, load_folders, load_published
 
 
 def test_spread_is_the_mean_and_the_deviation_of_a_sample() -> None:
@@ -267,3 +267,22 @@ def test_deeply_nested_settings_do_no_harm(tmp_path: Path) -> None:
     write(tmp_path / "a", "cap", 0.9, **training(deep=deep))
     ((_, text),) = [(k, v) for k, v in settings_of(load(tmp_path)[0]).items() if "end" in k]
     assert text == "x" * 120
+
+
+def test_pages_of_classes_are_linked_where_they_exist(tmp_path: Path) -> None:
+    for name in ("cap", "nut & bolt", "gear"):
+        result = write(tmp_path / "runs/a", name, 0.9)
+        if name != "gear":
+            (result.parent / result.stem).mkdir()
+            (result.parent / result.stem / "report.html").touch()
+    page = tmp_path / "pages/comparison.html"
+    found = reports(page, load_folders([tmp_path / "runs/a"]))
+    prefix = "../runs/a"
+    assert found == {
+        "CFM 50ep_4bs": [
+            ("cap", f"{prefix}/cap_50ep_4bs/report.html"),
+            ("nut & bolt", f"{prefix}/nut%20%26%20bolt_50ep_4bs/report.html"),
+        ]
+    }
+    text = write_comparison(page, load_folders([tmp_path / "runs/a"]), "none").read_text()
+    assert f'<a href="{prefix}/nut%20%26%20bolt_50ep_4bs/report.html">nut &amp; bolt</a>' in text
