@@ -63,7 +63,10 @@ def main(argv: list[str] | None = None) -> int:
     found = samples(pairs, detector)
     scores = calibrate_on(found, detector.pipeline, "validation", detector.thresholds_path, detector.weights)
     for limits in map(scores.thresholds, RATES) if scores else ():
-        print(f"false alarms {limits.rate:.1%}: image threshold {limits.image:.4g}, map threshold {limits.map:.4g}")
+        print(
+            f"false alarms {limits.rate:.1%} (promised: {limits.guaranteed:.2%}): image threshold {limits.image:.4g}, "
+            f"map threshold {limits.map:.4g}"
+        )
     print(f"written: {detector.thresholds_path}")
     return 0
 

@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from datasets.records import Record, nominal_split
     from datasets.sample import Sample, iter_samples
+    from inspection.calibration import finished
     from models.cfm import training
     from models.cfm.pipeline import CFMPipeline
     from models.extractors import ExtractorOptions, build_extractor
@@ -82,8 +83,8 @@ def main(argv: list[str] | None = None) -> int:
     run = args.mapper, precision, args.epochs_no, args.batch_size, args.seed, args.pixel_fraction
     config = training.CFMConfig(extractor.fingerprint(), data, *run)
     if args.resume and is_finished(name, training.PART, config):
-        print(f"{args.class_name}: this run is finished, see {name.path(training.PART, '.json')}")
-        cli.report_skipped(skipped)
+        weights = {"rgb_weights": args.rgb_weights, "xyz_weights": args.xyz_weights}
+        finished([name.path(training.PART, ".json")], split, skipped, device=args.device, **weights)
         return 0
 
     log = wandb_logger(args.wandb_mode, f"CFM {args.class_name}", config)

@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from datasets.records import nominal_split
     from datasets.sample import iter_samples
-    from inspection.calibration import calibrate
+    from inspection.calibration import calibrate, finished
     from models.dbmrnet import training
     from models.dbmrnet.inputs import Inputs, prepare
     from models.dbmrnet.pipeline import DBMRNetPipeline, weights_sha256
@@ -113,8 +113,8 @@ def main(argv: list[str] | None = None) -> int:
         records["validation"] = nominal.validation
     config = configuration(args, records)
     if args.resume and is_finished(name, training.PART, config):
-        print(f"{args.class_name}: this run is finished, see {name.path(training.PART, '.json')}")
-        cli.report_skipped(skipped)
+        files = [name.path(part, training.SUFFIX) for part in training.PARTS.values()]
+        finished([file for file in files if file.is_file()], nominal, skipped, device=args.device)
         return 0
 
     def load(split: str) -> Inputs:

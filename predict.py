@@ -66,6 +66,7 @@ def check_folders(args: argparse.Namespace) -> None:
 def predict_one(args: argparse.Namespace, predictions: "Predictions") -> int:
     """Answer the pair of --rgb and --xyz, in words."""
     pair = single_pair(args.rgb, args.xyz)
+    predictions.check_name(pair)
     answer = predictions.add(pair)
     print(f"{pair.name}: {words.answer(answer, predictions.detector.thresholds)}")
     return 0

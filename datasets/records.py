@@ -155,7 +155,7 @@ def nominal_split(
     train = scan(dataset_path, class_name, "train", skipped)
     if (Path(dataset_path) / class_name / "validation").is_dir():
         return NominalSplit(train[:shots], scan(dataset_path, class_name, "validation", skipped), "validation")
-    if shots is not None and shots < len(train):
+    if shots is not None:
         return NominalSplit(train[:shots], train[shots:] if hold_out else [], "hold-out")
     count = int(len(train) * hold_out)
     held = {train[(2 * i + 1) * len(train) // (2 * count)] for i in range(count)}

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from datasets.records import NominalSplit
 from datasets.sample import Sample, iter_samples
+from inspection.checkpoints import find_run
+from inspection.detector import load_detector
 from models.calibration import Pipeline, nominal_scores
-from utils.thresholds import NominalScores, save_scores
+from utils import cli
+from utils.thresholds import NominalScores, save_scores, thresholds_path
 
 
 def calibrate(
@@ -27,6 +31,23 @@ def calibrate(
     name = split.train[0].class_name
     bar = tqdm(iter_samples(split.validation, skipped), f"{name}: thresholds", len(split.validation), unit="image")
     calibrate_on((sample for _, sample in bar), pipeline, split.source, path, weights)
+
+
+def finished(files: Iterable[Path], split: NominalSplit, skipped: list[str] | None, **options: Any) -> None:
+    """Say that a run is finished; add the thresholds that it was stopped before, or that it was made without.
+
+    Args:
+        files: one of each of its weights, see `load_detector`. split, skipped: see `calibrate`.
+        options: of `load_detector`.
+    """
+    for file in files:
+        run = find_run(file)
+        print(f"{run}: this run is finished, see {file}")
+        path = thresholds_path(run.name, run.part)
+        if split.validation and not path.exists():
+            detector = load_detector(file, false_alarm_rate=None, **options)
+            calibrate(detector.pipeline, split, path, detector.weights, skipped)
+    cli.report_skipped(skipped)
 
 
 def calibrate_on(

@@ -7,10 +7,8 @@ from pathlib import Path
 from utils.checkpoint import CheckpointName
 from utils.errors import UserError
 
-_FILE = re.compile(
-    r"(?P<part>CFM|DBMRNet)(?P<best>_best)?(_2Dto3D|_3Dto2D|_extractor|_thresholds)?_(?P<class_name>.+)"
-    r"_(?P<epochs>\d+)ep_(?P<batch>\d+)bs\.(pth|safetensors|json|jsonl|png)"
-)
+_PART = r"(?P<method>CFM|DBMRNet)(?P<best>_best)?(_2Dto3D|_3Dto2D|_extractor|_thresholds)?"
+_RUN = r"(?P<epochs>\d+)ep_(?P<batch>\d+)bs\.(pth|safetensors|json|jsonl|png)"
 
 
 @dataclass(frozen=True)
@@ -20,6 +18,11 @@ class Run:
     method: str
     name: CheckpointName
     best: bool = False
+
+    @property
+    def part(self) -> str:
+        """Begin of the names of its settings', thresholds' and, for DBMRNet, weights' files."""
+        return f"{self.method}_best" if self.best else self.method
 
     def __str__(self) -> str:
         best = " (best)" if self.best else ""
@@ -59,9 +62,10 @@ def find_run(checkpoint: Path) -> Run:
 
 def _run_of(path: Path) -> Run | None:
     """The run that a file belongs to by its name; None if to none."""
-    match = _FILE.fullmatch(path.name)
     path = path.absolute()
-    if match is None or match["class_name"] != path.parent.name:
+    class_name = path.parent.name
+    match = re.fullmatch(f"{_PART}_{re.escape(class_name)}_{_RUN}", path.name)
+    if match is None:
         return None
-    name = CheckpointName(path.parents[1], match["class_name"], int(match["epochs"]), int(match["batch"]))
-    return Run(match["part"], name, match["best"] is not None)
+    name = CheckpointName(path.parents[1], class_name, int(match["epochs"]), int(match["batch"]))
+    return Run(match["method"], name, match["best"] is not None)

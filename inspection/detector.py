@@ -22,10 +22,9 @@ from datasets.frames import from_square, unpad
 from datasets.sample import Sample, make_sample
 from inspection.answer import Answer, Region
 from inspection.checkpoints import Run, find_run
-from inspection.cleaning import clean
+from inspection.cleaning import clean, needs_cleaning
 from inspection.regions import find_regions
 from models.calibration import Pipeline
-from processing.clean_files import is_cleaned
 from utils import cli
 from utils.errors import UserError
 from utils.files import sha256_text
@@ -63,7 +62,8 @@ class Detector:
             xyz: (h, w, 3) organised cloud, metres in the camera's frame, invalid points (0, 0, 0); or zero-padded to
                 the square of side max(h, w).
             raw: whether the background is still in the cloud; it is then removed as in the training data. None judges
-                by the frame's border.
+                by the frame: more than half of its border, 10 pixels wide, is valid. A raw scan whose border was not
+                measured has to be declared.
 
         Raises:
             UserError: wrong shapes, types or sizes; NaN or infinity; no valid point; a background that stays.
@@ -87,7 +87,7 @@ class Detector:
         if cloud.shape[:2] != image.shape[:2]:
             cloud = unpad(cloud, image.shape)
         cleaned = None
-        if not is_cleaned(cloud) if raw is None else raw:
+        if needs_cleaning(cloud, self.preprocessing) if raw is None else raw:
             cleaned = clean(image, cloud, self.preprocessing)
         if cleaned is not None:
             image, cloud = cleaned
@@ -125,8 +125,8 @@ def load_detector(
         raise ValueError(f"false_alarm_rate must lie in (0, 1), got {false_alarm_rate}")
     run = find_run(Path(checkpoint))
     files = [None if path is None else Path(path) for path in (rgb_weights, xyz_weights)]
-    pipeline, part, weights, settings = _load(run, device, precision, *files)
-    path = thresholds_path(run.name, part)
+    pipeline, weights, settings = _load(run, device, precision, *files)
+    path = thresholds_path(run.name, run.part)
     thresholds: Thresholds | None = None
     note: str | None = "no false-alarm rate was given"
     if false_alarm_rate is not None:
@@ -140,22 +140,19 @@ def load_detector(
 
 def _load(
     run: Run, device_name: str, precision: str | None, rgb_weights: Path | None, xyz_weights: Path | None
-) -> tuple[Pipeline, str, str, dict[str, Any] | None]:
-    """Pipeline, part of the thresholds' file name, hash of the weights, and settings of a run."""
+) -> tuple[Pipeline, str, dict[str, Any] | None]:
+    """Pipeline, hash of the weights, and settings of a run."""
     device = cli.pick_device(device_name)
     settings: dict[str, Any] | None
     if run.method == "CFM":
         from models.cfm.pipeline import load_pipeline, weights_sha256
-        from models.cfm.training import PART
 
         pipeline, settings = load_pipeline(run.name, device, precision, rgb_weights, xyz_weights)
-        return pipeline, PART, weights_sha256(run.name), settings
+        return pipeline, weights_sha256(run.name), settings
     from models.dbmrnet import pipeline as dbmrnet
-    from models.dbmrnet.training import PARTS
 
-    part = PARTS["best" if run.best else "last"]
-    network, settings = dbmrnet.load_pipeline(run.name, part, device, precision)
-    return network, part, dbmrnet.weights_sha256(run.name, part), settings
+    network, settings = dbmrnet.load_pipeline(run.name, run.part, device, precision)
+    return network, dbmrnet.weights_sha256(run.name, run.part), settings
 
 
 def _checked(image: np.ndarray, xyz: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ CLOUD_SUFFIXES = (*SUFFIXES["xyz"], ".npy")
 IMAGE_SUFFIXES = tuple(suffix for suffix in SUFFIXES["rgb"] if suffix not in CLOUD_SUFFIXES)
 NOT_SAMPLES = ("gt", "ground_truth", "calibration")
 """Folders that are not looked at, as hidden ones are."""
+MASKS = ("gt", "mask")
+"""As a part of a file's name: not looked at either."""
 
 _KINDS = {"rgb": SUFFIXES["rgb"], "xyz": CLOUD_SUFFIXES}
 
@@ -91,6 +93,8 @@ def _files(folder: Path, ignored: Path, problems: list[str]) -> Iterator[Path]:
 
 def _split(path: PurePosixPath) -> tuple[str, str] | str | None:
     """Name and kind ("rgb" or "xyz") of a file by its relative path; None for other files, or what is wrong with it."""
+    if any(part.lower() in MASKS for part in re.split(r"[_.-]", path.stem)):
+        return None
     stem, kinds = _without_kinds(path.stem)
     kinds |= {part.lower() for part in path.parts[:-1] if part.lower() in _KINDS}
     suffix = path.suffix.lower()

@@ -17,12 +17,13 @@ from inspection.overlay import draw
 from inspection.pairs import Pair
 from utils.errors import UserError
 from utils.files import atomic_path, read_with, remove_leftovers, sha256_file, sha256_files
-from utils.run_record import append_json_line, read_json_lines
+from utils.run_record import append_json_line, iter_json_lines
 from utils.thresholds import Thresholds
 
 LOG = "predictions.jsonl"
 
 _RESTORE = "Restore the file, or remove the sample."
+_BLOCK = 1 << 20  # bytes that are read of a log at a time
 
 
 class Detector(Protocol):
@@ -40,12 +41,13 @@ class Outcome:
     """What the newest line on a sample says.
 
     Attributes:
-        key: hash of the files, detector and false-alarm rate that it holds for.
+        key: hash of the files, detector and false-alarm rate that it holds for. rgb: path of the image, where known.
         score, anomalous: see `Answer`; None for a sample that failed, and `anomalous` without thresholds.
         error: why it failed, or None.
     """
 
     key: tuple[str | None, str, float]
+    rgb: str | None
     score: float | None
     anomalous: bool | None
     error: str | None
@@ -71,7 +73,7 @@ class Predictions:
         for part in ("maps", "overlays"):
             remove_leftovers(folder / part)
         _cut_unfinished_line(self.log)
-        self._known = {str(entry.get("sample")): _outcome(entry) for entry in read_json_lines(self.log)}
+        self._known = {str(entry.get("sample")): _outcome(entry) for entry in iter_json_lines(self.log)}
 
     def take(self, pair: Pair) -> tuple[Outcome, bool]:
         """Answer a sample, unless the log has its answer and its files are there; a failure becomes a line too.
@@ -79,6 +81,7 @@ class Predictions:
         Returns:
             What came out, and whether it is new. A failure is tried again, and told in a new line if it has changed.
         """
+        self.check_name(pair)
         before = self._known.get(pair.name)
         sources = None
         try:
@@ -87,7 +90,7 @@ class Predictions:
                 return before, False
             self.add(pair, sources)
         except UserError as error:
-            failed = Outcome(self._key(sources), None, None, str(error))
+            failed = Outcome(self._key(sources), str(pair.rgb), None, None, str(error))
             if failed == before:
                 return before, False
             for path in (self.map_path(pair.name), self.overlay_path(pair.name)):  # of other files of that name
@@ -130,6 +133,21 @@ class Predictions:
         self._append(pair, sources, entry)
         return answer
 
+    def check_name(self, pair: Pair) -> None:
+        """Refuse a part whose name another part has here: its map and picture would be lost. Raises UserError.
+
+        A part with the same files elsewhere, or with other files at the same place, is the same one.
+        """
+        before = self._known.get(pair.name)
+        if before is None or not isinstance(before.rgb, str) or Path(before.rgb).absolute() == pair.rgb.absolute():
+            return
+        if pair.rgb.is_file() and pair.xyz.is_file() and before.key[0] == _hash(pair):
+            return
+        raise UserError(
+            f"{self.folder}: holds the answer to {before.rgb} under the name {pair.name}, which {pair.rgb} has too. "
+            "Choose another --output."
+        )
+
     def map_path(self, name: str) -> Path:
         """Where the map of a sample goes."""
         return self.folder / "maps" / f"{name}.tiff"
@@ -170,12 +188,16 @@ def inspect(pair: Pair, detector: Detector) -> tuple[np.ndarray, Answer]:
 def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray, bool | None]:
     """The arguments of `Detector.predict`: (h, w, 3) uint8, (h, w, 3) float32, and whether the cloud is raw.
 
-    One that preprocessing has stamped is not, even if the part fills the frame; of others it is not known.
+    One that preprocessing has stamped is not, even if the part fills the frame, unless its background was kept; of
+    others it is not known.
 
     Raises:
         UserError: a file cannot be read.
     """
-    return read_rgb(pair.rgb), read_xyz(pair.xyz), None if read_stamp(pair.xyz) is None else False
+    stamp = read_stamp(pair.xyz)
+    settings = stamp["preprocessing"].get("settings") if stamp else None
+    kept = isinstance(settings, dict) and settings.get("background") == "none"
+    return read_rgb(pair.rgb), read_xyz(pair.xyz), None if stamp is None or kept else False
 
 
 def _hash(pair: Pair) -> str:
@@ -187,7 +209,7 @@ def _hash(pair: Pair) -> str:
 def _outcome(entry: dict[str, Any]) -> Outcome:
     """What a line says."""
     key = entry.get("sources"), entry.get("detector", ""), entry.get("false_alarm_rate", 0)
-    return Outcome(key, entry.get("score"), entry.get("anomalous"), entry.get("error"))
+    return Outcome(key, entry.get("rgb"), entry.get("score"), entry.get("anomalous"), entry.get("error"))
 
 
 def _cut_unfinished_line(path: Path) -> None:
@@ -196,6 +218,13 @@ def _cut_unfinished_line(path: Path) -> None:
         return
     if not path.is_file():
         raise UserError(f"{path}: expected a file of predictions, found something else. Choose another --output.")
-    whole = path.read_bytes().rfind(b"\n") + 1
-    if whole < path.stat().st_size:
+    with path.open("rb") as stream:
+        whole = end = stream.seek(0, os.SEEK_END)
+        found = -1
+        while found < 0 < whole:
+            start = max(0, whole - _BLOCK)
+            stream.seek(start)
+            found = stream.read(whole - start).rfind(b"\n")
+            whole = start + found + 1
+    if whole < end:
         os.truncate(path, whole)

@@ -52,6 +52,7 @@ def summary(outcomes: Collection[tuple[Outcome, bool]], problems: int = 0) -> st
     counts = {decision(said).lower(): sum(one == said for one, _ in answered) for said in (True, False, None)}
     told = ", ".join(f"{count} {said}" for said, count in counts.items() if count) or "none"
     before = sum(not new for _, new in answered)
-    failed = len(outcomes) - len(answered) + problems
+    failed = len(outcomes) - len(answered)
     known = f" ({before} before)" if before else ""
-    return f"{len(answered)} of {len(outcomes)} parts answered{known}: {told}; {failed} failed"
+    others = f"; unpaired files: {problems}" if problems else ""
+    return f"{len(answered)} of {len(outcomes)} parts answered{known}: {told}; {failed} failed{others}"

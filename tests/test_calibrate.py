@@ -40,7 +40,8 @@ def test_validation_images_give_the_thresholds_of_training(
     assert (again.weights, again.settings) == (made.weights, made.settings)
     out = capsys.readouterr().out
     limits = again.thresholds(0.05)
-    assert f"false alarms 5.0%: image threshold {limits.image:.4g}, map threshold {limits.map:.4g}" in out
+    promised = "false alarms 5.0% (promised: 14.29%)"
+    assert f"{promised}: image threshold {limits.image:.4g}, map threshold {limits.map:.4g}" in out
     assert "6 nominal validation images" in out
 
 
@@ -82,6 +83,29 @@ def test_a_bad_part_is_named_and_the_old_thresholds_stay(checkpoint: Path, train
 
 
 @pytest.mark.parametrize("method", ["CFM", "DBMRNet"])
+def test_resume_adds_thresholds_to_a_finished_run(method: str, trained: Trained, tmp_path: Path) -> None:
+    """As for a run that was stopped before them, or made before there were any."""
+    shutil.copytree(trained.cfm if method == "CFM" else trained.dbmrnet, tmp_path / "cap")
+    words = ["--dataset_path", str(trained.scenes), "--class_name", "cap", "--checkpoint_savepath", str(tmp_path)]
+    train, options = {
+        "CFM": (cfm_training.main, ["--extractor", "handcrafted", "--epochs_no", "8"]),
+        "DBMRNet": (dbmrnet_training.main, ["--preset", "small", "--epochs_no", "2", "--batch_size", "4"]),
+    }[method]
+    before = {path.name: path.read_bytes() for path in (tmp_path / "cap").iterdir()}
+    removed = list((tmp_path / "cap").glob("*_thresholds_*.json"))
+    made = {path: load_scores(path).maxima for path in removed}
+    assert len(removed) == (1 if method == "CFM" else 2)
+    for path in removed:
+        path.unlink()
+    assert train([*words, *options, "--resume"]) == 0
+    assert {path: load_scores(path).maxima for path in removed} == made
+    after = {path.name: path.read_bytes() for path in (tmp_path / "cap").iterdir()}
+    assert after == before
+    assert train([*words, *options, "--resume"]) == 0  # all is there: nothing is loaded, nothing written
+    assert {path.name: path.read_bytes() for path in (tmp_path / "cap").iterdir()} == before
+
+
+@pytest.mark.parametrize("method", ["CFM", "DBMRNet"])
 def test_without_a_validation_split_training_images_are_kept_back_and_it_is_said(
     method: str, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,7 +123,9 @@ def test_without_a_validation_split_training_images_are_kept_back_and_it_is_said
     assert (settings["images"], len(scores.maxima), scores.source) == (6, 2, "hold-out")
     assert load_detector(tmp_path / "cap", device="cpu").thresholds == scores.thresholds()
 
-    assert train([*words, *options, "--hold_out", "0"]) == 0
-    assert "no thresholds: there are no good images besides" in capsys.readouterr().out
+    assert train([*words, *options, "--resume", "--hold_out", "0"]) == 0
+    said = capsys.readouterr().out
+    assert f"{method}_cap_1ep_4bs.json: was made with other settings or of other images; training anew" in said
+    assert "no thresholds: there are no good images besides" in said
     assert not (tmp_path / f"cap/{method}_thresholds_cap_1ep_4bs.json").exists()
     assert load_detector(tmp_path / "cap", device="cpu").thresholds is None

@@ -97,7 +97,7 @@ def test_what_fails_in_a_folder_does_not_stop_the_others(
         assert call(out, "--input", parts) == 1
         said = capsys.readouterr()
         assert "2 of 3 parts answered" in said.out
-        assert ": 2 anomalous; 2 failed" in said.out
+        assert ": 2 anomalous; 1 failed; unpaired files: 1" in said.out
         failed = [line for line in said.err.splitlines() if line.startswith("failed: ")]
         assert failed[0].startswith(f"failed: {parts}/b.npy: cannot be read")
         assert failed[1].startswith(f"failed: {parts}/lonely.npy: no image")
@@ -224,7 +224,7 @@ def test_a_folder_that_fills_up(tmp_path: Path) -> None:
     assert second == "8: good, score 0.3922"
     assert third.startswith(f"9: failed: {parts}/9.npy: cannot be read")
     assert (fourth, fifth) == ("9: ANOMALOUS, score 0.8", "b: ANOMALOUS, score 1")
-    assert summary == "4 of 4 parts answered: 3 anomalous, 1 good; 2 failed"
+    assert summary == "4 of 4 parts answered: 3 anomalous, 1 good; 0 failed; unpaired files: 2"
     assert f"not answered: {parts}/a/7.npy: no image" in errors
     assert f"not answered: {parts}/lonely.png: no cloud" in errors
     assert "Traceback" not in errors

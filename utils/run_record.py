@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -139,20 +139,24 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: another line is damaged.
     """
+    return list(iter_json_lines(path))
+
+
+def iter_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The same, one entry at a time."""
     if not path.exists():
-        return []
-    *lines, unfinished = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    if unfinished:
-        lines.append(unfinished)
-    entries = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            entries.append(dict(json.loads(line)))
-        except (ValueError, TypeError, RecursionError) as error:
-            if unfinished and number == len(lines):
-                break
-            raise UserError(f"{path}, line {number}: expected one JSON object, found {line[:60]!r}.") from error
-    return entries
+        return
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                entry = dict(json.loads(line))
+            except (ValueError, TypeError, RecursionError) as error:
+                if not line.endswith("\n"):  # the last one
+                    return
+                raise UserError(
+                    f"{path}, line {number}: expected one JSON object, found {line[:60].rstrip()!r}."
+                ) from error
+            yield entry
 
 
 def truncate_json_lines(path: Path, last_epoch: int) -> None:

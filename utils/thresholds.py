@@ -96,7 +96,7 @@ class Thresholds:
             f"the {self.images} nominal {self.source} images, if those and the parts come from the same process; at "
             f"most {_percent(self.upper)} with 95 % confidence in this draw."
         )
-        if self.guaranteed > self.rate:
+        if self.guaranteed > self.rate + 1e-9:
             needed = math.ceil(1 / self.rate - 1e-9) - 1
             text += (
                 f" The {_percent(self.rate)} that was asked for takes at least {needed} images; the threshold is the "

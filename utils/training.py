@@ -101,13 +101,20 @@ def resume_path(name: CheckpointName, part: str) -> Path:
 def is_finished(name: CheckpointName, part: str, config: RunConfig) -> bool:
     """Whether the run's checkpoint is there, was made with this configuration, and no later run is under way.
 
+    One that was made otherwise is told.
+
     Raises:
         UserError: the checkpoint is damaged.
     """
     if resume_path(name, part).exists():
         return False
     settings = load_settings(name, part)
-    return settings is not None and json.dumps(settings["config"], sort_keys=True) == _canonical(config)
+    if settings is None:
+        return False
+    made, wanted = settings["config"], json.loads(_canonical(config))
+    if made != wanted:
+        print(f"{name.path(part, '.json')}: was made with other settings or of other images; training anew")
+    return bool(made == wanted)
 
 
 def _canonical(config: RunConfig) -> str:

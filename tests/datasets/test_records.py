@@ -180,7 +180,8 @@ def test_nominal_split_takes_the_validation_split_where_there_is_one(root: Path)
         (10, None, 0.0, ""),
         (10, 7, 0.2, "7 8 9"),  # those that are not trained on anyway
         (10, 7, 0.0, ""),
-        (10, 12, 0.2, "2 7"),
+        (10, 10, 0.2, ""),
+        (10, 12, 0.2, ""),
     ],
 )
 def test_without_a_validation_split_training_samples_are_kept_back(

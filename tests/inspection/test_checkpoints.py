@@ -49,6 +49,12 @@ def test_class_names_may_hold_underscores_and_paths_be_relative(
         assert find_run(path) == Run("CFM", CheckpointName(tmp_path, "cable_gland_2", 50, 4))
 
 
+@pytest.mark.parametrize("class_name", ["best_gear", "extractor_2", "2Dto3D_cap", "thresholds_x"])
+def test_class_names_may_look_like_parts(class_name: str, tmp_path: Path) -> None:
+    folder = make(tmp_path / class_name, f"CFM_2Dto3D_{class_name}_5ep_4bs.pth", f"CFM_{class_name}_5ep_4bs.json")
+    assert find_run(folder) == Run("CFM", CheckpointName(tmp_path, class_name, 5, 4))
+
+
 def test_what_means_no_single_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds 2 runs \(CFM cap 5ep_4bs, DBMRNet cap 9ep_8bs\)\. Name a file"):
         find_run(make(tmp_path / "cap", *CFM, *DBMRNET))

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inspection.cleaning import clean
+from datasets.frames import border_mask
+from inspection.cleaning import clean, needs_cleaning
 from processing.background import BackgroundSettings, object_mask
 from processing.manifest import Preprocessing
 from utils.errors import UserError
@@ -57,10 +58,20 @@ def test_the_settings_of_the_training_data_are_used(scan: tuple[np.ndarray, np.n
 
 
 def test_a_depth_range_is_cut_out(scan: tuple[np.ndarray, np.ndarray]) -> None:
-    rgbd = {"family": "rgbd", "settings": {"background": "depth-range", "depth_range": [0.3, 0.49]}}
+    top = float(scan[1][BOX][0, 0, 2])
+    rgbd = {"family": "rgbd", "settings": {"background": "depth-range", "depth_range": [top, top]}}
     found = clean(*scan, rgbd)
     assert found is not None
     assert np.array_equal((found[1] != 0).any(axis=2), box())
+
+
+def test_scans_of_unknown_make_are_cleaned_by_their_border_or_their_range(scan: tuple[np.ndarray, np.ndarray]) -> None:
+    """A camera that measures nothing near its frame leaves no border to judge by; a range is cut all the same."""
+    rgbd = {"family": "rgbd", "settings": {"background": "depth-range", "depth_range": [0.3, 0.49]}}
+    inner = scan[1].copy()
+    inner[border_mask(inner.shape)] = 0
+    assert [needs_cleaning(cloud, None) for cloud in (scan[1], inner)] == [True, False]
+    assert [needs_cleaning(cloud, rgbd) for cloud in (scan[1], inner)] == [True, True]
 
 
 def test_data_that_fills_the_frame_stays(scan: tuple[np.ndarray, np.ndarray]) -> None:

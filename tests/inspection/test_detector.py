@@ -1,6 +1,7 @@
 """inspection/detector.py: what a detector says of single parts agrees with the evaluation, and is consistent."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,19 @@ def test_thresholds_come_from_the_validation_images(detectors: dict[str, Detecto
             found = [detectors[method].predict(*arrays(r)).score for r in scan(trained.scenes, "cap", "validation")]
             assert scores.maxima == pytest.approx(found, rel=1e-4)
             assert all(level <= maximum for level, maximum in zip(scores.levels, scores.maxima, strict=True))
+
+
+def test_what_decides_answers_is_in_the_fingerprint(trained: Trained, tmp_path: Path) -> None:
+    """Of the same weights: the precision, and how raw scans are cleaned."""
+    found = {load_detector(trained.cfm, device="cpu", precision=p).fingerprint for p in (None, "bf16")}
+    copy = tmp_path / "cap"
+    shutil.copytree(trained.cfm, copy)
+    settings = copy / "CFM_cap_8ep_4bs.json"
+    content = json.loads(settings.read_text())
+    content["data_manifest"]["preprocessing"]["settings"]["plane_distance"] = 0.003
+    settings.write_text(json.dumps(content))
+    found.add(load_detector(copy, device="cpu").fingerprint)
+    assert len(found) == 3
 
 
 def test_rate_decides_the_thresholds(trained: Trained) -> None:

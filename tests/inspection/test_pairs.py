@@ -46,6 +46,7 @@ def test_paths_that_are_equal_without_kind_and_suffix_are_a_pair(rgb: str, xyz: 
 def test_pairs_are_sorted_by_name_and_other_files_left_alone(tmp_path: Path) -> None:
     touch(tmp_path, "b.png", "b.npy", "a.png", "a.npy", "b/0.png", "b/0.npy", "README.md", "rgb/camera.json", "c.ply")
     touch(tmp_path, ".a.1234abcd.tmp.png", "~notes.txt", "d.png.part", ".git/e.png", ".git/e.npy")
+    touch(tmp_path, "7_gt.png", "7_mask.png", "7.Mask.tiff")
     for folder in ("gt", "x/GT", "a/ground_truth", "calibration", "out/maps", "out/overlays"):
         touch(tmp_path, f"{folder}/000.png", f"{folder}/000.tiff")
     pairs, problems = find(tmp_path)

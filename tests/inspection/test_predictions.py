@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from PIL import Image
 from inspection.answer import Answer
 from inspection.overlay import draw
 from inspection.pairs import Pair
-from inspection.predictions import Predictions, inspect
+from inspection.predictions import Predictions, inspect, read_pair
 from processing.manifest import Preprocessing, write_cloud
+from processing.rgbd_jobs import Conversion
 from tests.inspection.parts import cloud, image, lines, npy, write_part
 from tests.inspection.stub import THRESHOLDS, Stub
 from utils.errors import UserError
@@ -106,6 +108,41 @@ def test_what_decides_the_answer_makes_it_anew(change: str, tmp_path: Path) -> N
     assert len(lines(out)) == 2
     assert lines(out)[1]["anomalous"] == (change != "rgb")
     assert (lines(out)[0] == lines(out)[1] | {"seconds": lines(out)[0]["seconds"]}) == (change in ("map", "overlay"))
+
+
+def test_a_name_belongs_to_one_part(tmp_path: Path) -> None:
+    """Another part of that name would overwrite map and picture; the same files elsewhere are the same part."""
+    out, stub = tmp_path / "out", Stub()
+    first, other = (write_part(tmp_path / folder, "7", grey) for folder, grey in (("a", 204), ("b", 100)))
+    assert take(out, first, stub)
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    with pytest.raises(UserError, match=r"holds the answer to .*a/7\.png under the name 7.*another --output"):
+        take(out, other, stub)
+    assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+    shutil.copytree(tmp_path / "a", tmp_path / "moved")
+    assert not take(out, Pair("7", tmp_path / "moved" / first.rgb.name, tmp_path / "moved" / first.xyz.name), stub)
+    write_part(tmp_path / "a", "7", 100)  # at the same place: the part has changed
+    assert take(out, first, stub)
+
+
+def test_an_unfinished_line_is_cut_off_however_long_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inspection.predictions._BLOCK", 7)
+    whole = json.dumps({"sample": "7", "score": 0.5}) + "\n"
+    for text in (whole * 3, whole * 2 + whole[:-1], whole + "{", "{" * 50, "", whole + "x" * 7, "\n"):
+        (tmp_path / "predictions.jsonl").write_text(text)
+        try:
+            Predictions(tmp_path, Stub(), RATE)
+        except UserError:
+            assert text == "\n"
+        assert (tmp_path / "predictions.jsonl").read_text() == text[: text.rfind("\n") + 1]
+
+
+def test_clouds_that_were_stamped_with_their_background_may_be_raw(tmp_path: Path) -> None:
+    pair = write_part(tmp_path, "7", 204)
+    assert read_pair(pair)[2] is None
+    for done, raw in ((Preprocessing(), False), (Conversion(background="none"), None), (Conversion(), False)):
+        write_cloud(tmp_path / "7.tiff", cloud(), done, 1.0, "0")
+        assert read_pair(Pair("7", pair.rgb, tmp_path / "7.tiff"))[2] is raw
 
 
 def test_a_part_that_fails_is_told_once_and_tried_again(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ REGIONS = [
 
 
 def outcome(score: float | None = 0.5, anomalous: bool | None = False, error: str | None = None) -> Outcome:
-    return Outcome(("s", "d", 0.01), score, anomalous, error)
+    return Outcome(("s", "d", 0.01), "7.png", score, anomalous, error)
 
 
 def test_an_answer_with_its_regions() -> None:
@@ -37,6 +37,8 @@ def test_an_outcome() -> None:
 def test_a_summary() -> None:
     failed = outcome(None, None, "lost")
     found = [(outcome(), True), (outcome(), False), (outcome(anomalous=True), True), (failed, True)]
-    assert words.summary(found, 2) == "3 of 4 parts answered (1 before): 1 anomalous, 2 good; 3 failed"
+    told = "3 of 4 parts answered (1 before): 1 anomalous, 2 good; 1 failed"
+    assert words.summary(found) == told
+    assert words.summary(found, 2) == f"{told}; unpaired files: 2"
     assert words.summary([(outcome(anomalous=None), True)]) == "1 of 1 parts answered: 1 no decision; 0 failed"
     assert words.summary([]) == "0 of 0 parts answered: none; 0 failed"

@@ -79,6 +79,19 @@ def test_statement_says_how_much_is_promised_and_from_what() -> None:
     assert "training images were kept back" in text
 
 
+@pytest.mark.parametrize(
+    ("count", "rate"), [(19, 0.05), (39, 0.05), (99, 0.01), (199, 0.01), (999, 0.01), (999, 0.001), (120, 0.01)]
+)
+def test_enough_images_are_not_called_too_few(count: int, rate: float) -> None:
+    values = [0.1 * i for i in range(count)]
+    limits = replace(SCORES, maxima=values, levels=values, medians=values).thresholds(rate)
+    assert "takes at least" not in limits.statement()
+    values = values[: round(1 / rate) - 2]
+    assert (
+        "takes at least" in replace(SCORES, maxima=values, levels=values, medians=values).thresholds(rate).statement()
+    )
+
+
 @pytest.mark.parametrize(("count", "rate"), [(19, 0.05), (40, 0.1), (99, 0.01)])
 def test_promises_hold_over_many_draws(count: int, rate: float) -> None:
     """Scores of a skewed law: the mean false-alarm rate keeps the promise, and one draw in twenty exceeds `upper`."""
