@@ -34,19 +34,23 @@ def read_rgb(path: Path) -> np.ndarray:
 
 def read_xyz(path: Path) -> np.ndarray:
     """(h, w, 3) float32 of an organised cloud in metres. UserError: unreadable, wrong shape or dtype, NaN, infinity."""
-    xyz = read_array(path)
+    return checked_cloud(read_array(path), path)
+
+
+def checked_cloud(xyz: np.ndarray, name: object) -> np.ndarray:
+    """What `read_xyz` returns, of an array in memory, with the same errors. name: of it, for them."""
     if xyz.ndim != 3 or xyz.shape[2] != 3:
         raise UserError(
-            f"{path}: expected an organised cloud of shape (height, width, 3), found {xyz.shape}. "
+            f"{name}: expected an organised cloud of shape (height, width, 3), found {xyz.shape}. "
             "Write x, y, z in metres as the three channels of one float32 TIFF."
         )
     if xyz.dtype not in (np.float32, np.float64):
-        raise UserError(f"{path}: expected float32 coordinates in metres, found {xyz.dtype}. Write float32 metres.")
+        raise UserError(f"{name}: expected float32 coordinates in metres, found {xyz.dtype}. Write float32 metres.")
     with np.errstate(over="ignore"):
         xyz = xyz.astype(np.float32, copy=False)
     if not np.isfinite(xyz).all():
         bad = np.count_nonzero(~np.isfinite(xyz).all(axis=2))
-        raise UserError(f"{path}: {bad} points are NaN or infinite. Write invalid points as (0, 0, 0).")
+        raise UserError(f"{name}: {bad} points are NaN or infinite. Write invalid points as (0, 0, 0).")
     return xyz
 
 

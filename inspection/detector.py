@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.frames import from_square, unpad
+from datasets.readers import checked_cloud
 from datasets.sample import Sample, make_sample
 from inspection.answer import Answer, Region
 from inspection.checkpoints import Run, find_run
@@ -159,17 +160,10 @@ def _checked(image: np.ndarray, xyz: np.ndarray) -> np.ndarray:
     """The cloud as float32. Raises UserError where the arrays are not what `Detector.predict` expects."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise UserError(f"rgb: expected (h, w, 3) uint8, found {image.shape} {image.dtype}.")
+    cloud = checked_cloud(xyz, "xyz")
     side = max(image.shape[:2])
-    if xyz.ndim != 3 or xyz.shape[2] != 3 or xyz.shape[:2] not in (image.shape[:2], (side, side)):
+    if cloud.shape[:2] not in (image.shape[:2], (side, side)):
         raise UserError(
             f"xyz: expected {(*image.shape[:2], 3)} as the RGB has, or padded {(side, side, 3)}, found {xyz.shape}."
-        )
-    if xyz.dtype not in (np.float32, np.float64):
-        raise UserError(f"xyz: expected float32 coordinates in metres, found {xyz.dtype}.")
-    with np.errstate(over="ignore"):
-        cloud = xyz.astype(np.float32, copy=False)
-    if not np.isfinite(cloud).all():
-        raise UserError(
-            "xyz: holds NaN or infinity. Give invalid points as (0, 0, 0), for example by numpy.nan_to_num."
         )
     return cloud

@@ -132,9 +132,9 @@ def test_images_may_be_pil_and_clouds_float64(detectors: dict[str, Detector], tr
         (lambda rgb, xyz: (rgb[..., 0], xyz), r"rgb: expected \(h, w, 3\) uint8"),
         (lambda rgb, xyz: (rgb / 255, xyz), "rgb: expected"),
         (lambda rgb, xyz: (rgb, xyz[:100]), "xyz: expected"),
-        (lambda rgb, xyz: (rgb, xyz[..., 2]), "xyz: expected"),
+        (lambda rgb, xyz: (rgb, xyz[..., 2]), "xyz: expected an organised cloud"),
         (lambda rgb, xyz: (rgb, (xyz * 1000).astype(np.int32)), "xyz: expected float32"),
-        (lambda rgb, xyz: (rgb, np.where(xyz == 0, np.nan, xyz)), "xyz: holds NaN or infinity"),
+        (lambda rgb, xyz: (rgb, np.where(xyz == 0, np.nan, xyz)), "xyz: .* points are NaN or infinite"),
         (lambda rgb, xyz: (rgb, 0 * xyz), "empty cloud"),
     ],
 )
