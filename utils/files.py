@@ -32,10 +32,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
-    except OSError as error:
-        if error.filename is None:  # from a library, as when a disk is full
-            raise UserError(f"{path}: cannot be written ({error}). Is there space left?") from error
-        raise
     finally:
         temporary.unlink(missing_ok=True)
 

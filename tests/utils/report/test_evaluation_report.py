@@ -126,7 +126,7 @@ def test_every_sample_has_its_own_pictures_on_the_scale_of_the_class(tmp_path: P
 
 def test_without_thresholds_nothing_is_missed(tmp_path: Path) -> None:
     found = Reader(write_report(write_class(tmp_path, samples()), samples()))
-    assert "python calibrate.py --help" in found.words
+    assert "python calibrate.py" in found.words
     assert "missed" not in found.words.replace("counts as missed", "")
     stems = [s["stem"] for s in found.data["index"]["samples"]]
     assert stems == ["005", "003", "006", "004", "007", "001", "002", "000"]
