@@ -60,9 +60,10 @@ def main(argv: list[str] | None = None) -> int:
     from models.token_store import batches
     from utils.checkpoint import CheckpointName
     from utils.class_run import ClassRun
+    from utils.devices import pick_device
     from utils.thresholds import load_thresholds, thresholds_path
 
-    device = cli.pick_device(args.device)
+    device = pick_device(args.device)
     name = CheckpointName(args.checkpoint_folder, args.class_name, args.epochs_no, args.batch_size)
     given = {"extractor": args.extractor, "mode": args.extractor_mode, "keep_blocks": args.keep_blocks}
     given = {option: value for option, value in given.items() if value is not None}

@@ -59,12 +59,13 @@ def main(argv: list[str] | None = None) -> int:
     from models.token_store import cache_tokens, extract_tokens
     from models.tokens import Tokens
     from utils.checkpoint import CheckpointName
+    from utils.devices import pick_device
     from utils.files import sha256_file, sha256_text
     from utils.run_record import data_manifest, provenance, wandb_logger
     from utils.training import is_finished
 
     started = time.perf_counter()
-    device, precision = cli.pick_device(args.device), args.precision or "fp32"
+    device, precision = pick_device(args.device), args.precision or "fp32"
     name = CheckpointName(args.checkpoint_savepath, args.class_name, args.epochs_no, args.batch_size)
     skipped: list[str] | None = [] if args.skip_bad else None
     split = nominal_split(args.dataset_path, args.class_name, args.shots, args.hold_out, skipped)

@@ -93,9 +93,10 @@ def main(argv: list[str] | None = None) -> int:
     from models.token_store import batches
     from utils.checkpoint import CheckpointName
     from utils.class_run import ClassRun
+    from utils.devices import pick_device
     from utils.thresholds import load_thresholds, thresholds_path
 
-    device = cli.pick_device(args.device)
+    device = pick_device(args.device)
     name = CheckpointName(args.checkpoint_folder, args.class_name, args.epochs_no, args.batch_size)
     part = training.PARTS[args.checkpoint]
     detector, settings = training.load(name, part, args.precision)

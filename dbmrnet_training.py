@@ -98,13 +98,14 @@ def main(argv: list[str] | None = None) -> int:
     from models.dbmrnet.pipeline import DBMRNetPipeline, weights_sha256
     from models.token_store import batches
     from utils.checkpoint import CheckpointName
+    from utils.devices import pick_device
     from utils.run_record import data_manifest, provenance, read_json_lines, wandb_logger
     from utils.thresholds import thresholds_path
     from utils.training import is_finished
     from utils.visualization import save_loss_plot
 
     started = time.perf_counter()
-    device = cli.pick_device(args.device)
+    device = pick_device(args.device)
     name = CheckpointName(args.checkpoint_savepath, args.class_name, args.epochs_no, args.batch_size)
     skipped: list[str] | None = [] if args.skip_bad else None
     nominal = nominal_split(args.dataset_path, args.class_name, args.shots, args.hold_out, skipped)
@@ -137,8 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     record = {"images": len(images), "data_manifest": data, "seconds": seconds, **provenance()}
     training.save(name, detectors, config, record)
     for part, detector in detectors.items():
-        scores_path, weights = thresholds_path(name, part), weights_sha256(name, part)
-        calibrate(DBMRNetPipeline(detector), nominal, scores_path, weights, skipped)
+        calibrate(DBMRNetPipeline(detector), nominal, thresholds_path(name, part), weights_sha256(name, part), skipped)
     entries = read_json_lines(name.path(training.PART, ".jsonl"))
     save_loss_plot(name.path(training.PART, ".png"), entries, f"DBMRNet, {args.class_name}")
     cli.report_skipped(skipped)

@@ -19,9 +19,8 @@ from models.cfm.detector import LEARNING_RATE, CrossmodalDetector
 from models.extractors.dino import DinoEncoder
 from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings
 from models.extractors.point_mae import PointMAEEncoder
-from models.precision import DTYPES
 from models.token_store import batches, extract_batch
-from utils.cli import pick_device
+from utils.devices import DTYPES, pick_device
 
 BATCH = {"cpu": 1, "cuda": 16}
 """Images extracted, and scored, at a time."""

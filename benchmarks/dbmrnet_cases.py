@@ -13,7 +13,7 @@ from models.dbmrnet.detector import DBMRNetDetector
 from models.dbmrnet.inputs import prepare
 from models.dbmrnet.settings import FUSIONS, PRESETS, SCORES, WARMUP_EPOCHS, ModelSettings
 from models.dbmrnet.training import DBMRNetConfig, DBMRNetLearner
-from utils.cli import pick_device
+from utils.devices import pick_device
 
 TRAINING_BATCH = {"cpu": 4, "cuda": 16}
 INFERENCE_BATCH = {"cpu": 1, "cuda": 16}

@@ -93,6 +93,6 @@ def discrepancies(detector: DBMRNetDetector, variation: Variation, inputs: Input
 def distance_to_points(inputs: Inputs, rebuilt: Tensor) -> Tensor:
     """Distance of each valid point to the nearest rebuilt one, (B, P, 3); (B, H, H), 0 where invalid."""
     maps = torch.zeros_like(inputs.valid, dtype=torch.float32)
-    for i, valid, points in measured(inputs):
-        maps[i][valid] = nearest_neighbours(points, rebuilt[i], 1)[0][:, 0].sqrt().float()
+    for i, (pixels, points) in enumerate(measured(inputs)):
+        maps[i].view(-1)[pixels] = nearest_neighbours(points, rebuilt[i], 1)[0][:, 0].sqrt().float()
     return maps

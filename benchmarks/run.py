@@ -38,7 +38,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures to this file")
     parser.add_argument(
         "--device",
-        choices=("auto", "cpu", "cuda"),
+        type=cli.device_name,
+        metavar="{auto,cpu,cuda,cuda:N}",
         default="auto",
         help="of extraction, inference, training, dbmrnet and stages; plain stays on the CPU (default: %(default)s)",
     )

@@ -14,10 +14,9 @@ from benchmarks.cases import detector, extractor, sample
 from benchmarks.measure import Setting, Work
 from models.extractors import point_mae
 from models.point_ops import group_points
-from models.precision import DTYPES
 from models.token_store import extract_batch
 from models.tokens import group_clouds
-from utils.cli import pick_device
+from utils.devices import DTYPES, pick_device
 
 ROWS, WIDTH = 2048, 960
 """Of the plain matrix product: a block of pixels and a layer of the mappers."""

@@ -26,7 +26,7 @@ from inspection.checkpoints import Run, find_run
 from inspection.cleaning import clean, needs_cleaning
 from inspection.regions import find_regions
 from models.calibration import Pipeline
-from utils import cli
+from utils.devices import pick_device
 from utils.errors import UserError
 from utils.files import sha256_text
 from utils.thresholds import DEFAULT_RATE, Thresholds, load_thresholds, thresholds_path
@@ -114,7 +114,7 @@ def load_detector(
 
     Args:
         checkpoint: a class's folder that holds one run, or any file of a run in it.
-        device: `auto`, `cpu` or `cuda`. precision: `fp32`, `bf16`, or None for that of the run.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`. precision: `fp32`, `bf16`, or None for that of the run.
         false_alarm_rate: share of good parts that may be called anomalous, in (0, 1); None: decide nothing.
         rgb_weights, xyz_weights: of CFM's `dino_pointmae`, instead of the public files.
 
@@ -143,7 +143,7 @@ def _load(
     run: Run, device_name: str, precision: str | None, rgb_weights: Path | None, xyz_weights: Path | None
 ) -> tuple[Pipeline, str, dict[str, Any] | None]:
     """Pipeline, hash of the weights, and settings of a run."""
-    device = cli.pick_device(device_name)
+    device = pick_device(device_name)
     settings: dict[str, Any] | None
     if run.method == "CFM":
         from models.cfm.pipeline import load_pipeline, weights_sha256

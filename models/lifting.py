@@ -9,7 +9,7 @@ H = W is the side of the pixel grid, T the number of tokens, D their width, P th
 whose geometry row of L is not empty. Only these rows are ever made.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -98,22 +98,30 @@ def _row_offsets(rows: Tensor, n_rows: int) -> Tensor:
     return torch.searchsorted(rows, numbers, out_int32=True)
 
 
-def geometry_operator(
-    valid: Tensor, neighbours: Tensor, squared_distances: Tensor, n_centres: int
-) -> tuple[Tensor, LiftingOperator]:
-    """L_3D: from the tokens of point groups to pixels; its non-empty rows are the foreground.
+def geometry_operators(
+    valid: Tensor, neighbours: Sequence[Tensor], squared_distances: Sequence[Tensor], n_centres: int
+) -> list[tuple[Tensor, LiftingOperator]]:
+    """L_3D of each sample of a batch: from the tokens of point groups to pixels; its non-empty rows are the foreground.
 
     Args:
-        valid: (H, W) bool, True = the pixel holds a point; H = W.
-        neighbours: (N, 3) int64 indices of the nearest centres of each valid pixel, pixels row-major.
-        squared_distances: (N, 3) in m².
+        valid: (B, H, W) bool, True = the pixel holds a point; H = W.
+        neighbours: B of (N, 3) int64, the nearest centres of each valid pixel, pixels row-major.
+        squared_distances: B of (N, 3) in m².
         n_centres: number of groups G.
 
     Returns:
-        foreground (P,) int64 flat pixel indices, ascending; the (P, G) operator. Both on the device of the input.
+        For each sample foreground (P,) int64 flat pixel indices, ascending, and the (P, G) operator, on the device of
+        the input.
     """
     if valid.device.type != "cpu":
-        return geometry_operator_by_torch(valid, neighbours, squared_distances, n_centres)
+        return geometry_operators_by_torch(valid, neighbours, squared_distances, n_centres)
+    return [_geometry_operator(*one, n_centres) for one in zip(valid, neighbours, squared_distances, strict=True)]
+
+
+def _geometry_operator(
+    valid: Tensor, neighbours: Tensor, squared_distances: Tensor, n_centres: int
+) -> tuple[Tensor, LiftingOperator]:
+    """That of one sample, on the CPU."""
     weights = _interpolation_weights(squared_distances).numpy()
     interpolation = sparse.csr_matrix(
         (weights.ravel(), neighbours.numpy().ravel(), np.arange(len(weights) + 1) * 3), shape=(len(weights), n_centres)
@@ -127,29 +135,36 @@ def geometry_operator(
     return torch.from_numpy(foreground), LiftingOperator(offsets, indices, values, n_centres)
 
 
-def geometry_operator_by_torch(
-    valid: Tensor, neighbours: Tensor, squared_distances: Tensor, n_centres: int
-) -> tuple[Tensor, LiftingOperator]:
+def geometry_operators_by_torch(
+    valid: Tensor, neighbours: Sequence[Tensor], squared_distances: Sequence[Tensor], n_centres: int
+) -> list[tuple[Tensor, LiftingOperator]]:
     """The same on any device: each entry of the pooling at a valid pixel, times its three centres, summed.
 
-    Sums are float64, as on the CPU.
+    All samples are one block-diagonal matrix, since a GPU is waited for whenever entries are counted. Sums are float64,
+    as on the CPU.
     """
-    pixels, members, pooling = _pooling_entries(valid.shape[0], valid.device)
-    chosen = valid.flatten()[members].nonzero().flatten()
-    points = (valid.flatten().cumsum(0) - 1)[members[chosen]]  # number of each chosen member among the valid pixels
-    weights = _interpolation_weights(squared_distances)[points] * pooling[chosen, None]  # (chosen, 3)
-    places = torch.stack([pixels[chosen, None].expand(-1, 3), neighbours[points]]).flatten(1)
-    matrix = torch.sparse_coo_tensor(
-        places, weights.flatten(), (valid.numel(), n_centres), check_invariants=False
-    ).coalesce()
+    n_samples, n_pixels, device = len(valid), valid[0].numel(), valid.device
+    pixels, members, pooling = _pooling_entries(valid.shape[1], device)
+    sample, chosen = valid.flatten(1)[:, members].nonzero(as_tuple=True)  # (E,) each
+    points = (valid.flatten().cumsum(0) - 1)[sample * n_pixels + members[chosen]]  # number among all valid pixels
+    weights = _interpolation_weights(torch.cat(list(squared_distances)))[points] * pooling[chosen, None]  # (E, 3)
+    columns = torch.cat(list(neighbours))[points] + n_centres * sample[:, None]
+    places = torch.stack([(n_pixels * sample + pixels[chosen])[:, None].expand(-1, 3), columns]).flatten(1)
+    shape = n_samples * n_pixels, n_samples * n_centres
+    matrix = torch.sparse_coo_tensor(places, weights.flatten(), shape, check_invariants=False).coalesce()
     rows, columns = matrix.indices()
-    offsets = _row_offsets(rows, valid.numel())
+    values, offsets = matrix.values().float(), _row_offsets(rows, shape[0])
     foreground = offsets.diff().nonzero().flatten()
-    # Empty rows have no entries, so without them each row still ends where the next one starts.
-    operator = LiftingOperator(
-        torch.cat([offsets[foreground], offsets[-1:]]), columns.int(), matrix.values().float(), n_centres
-    )
-    return foreground, operator
+    ends = torch.arange(n_samples + 1, device=device) * n_pixels
+    bounds = torch.stack([torch.searchsorted(foreground, ends), offsets[ends]]).tolist()
+    found = []
+    for i, ((start, stop), (first, last)) in enumerate(zip(*map(pairwise, bounds), strict=True)):
+        kept = foreground[start:stop]
+        # Empty rows have no entries, so without them each row still ends where the next one starts.
+        starts = torch.cat([offsets[kept], offsets[ends[i + 1 : i + 2]]]) - first
+        indices = (columns[first:last] - n_centres * i).int()
+        found.append((kept - n_pixels * i, LiftingOperator(starts, indices, values[first:last], n_centres)))
+    return found
 
 
 def _interpolation_weights(squared_distances: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from models.lifting import LiftingOperator
-from models.tokens import ModalityTokens, Tokens, send
+from models.tokens import ModalityTokens, Tokens
+from utils.devices import send
 from utils.errors import UserError
 from utils.files import atomic_path, sha256_text
 

@@ -6,17 +6,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from models.lifting import LiftingOperator, bilinear_operator, geometry_operator
+from models.lifting import LiftingOperator, bilinear_operator, geometry_operators
 from models.point_ops import farthest_point_sampling, nearest_neighbours
+from utils.devices import send
 
 PIXELS_A_BLOCK = {"cpu": 2048, "cuda": 1 << 17}
 """Foreground pixels handled at a time: few enough for a processor's cache; on a GPU those of a whole image."""
-
-
-def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on `device`; to a GPU from pinned memory, so that copying need not wait for it."""
-    source = tensor.pin_memory() if device.type == "cuda" else tensor
-    return source.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -100,15 +95,14 @@ def group_clouds(xyz: Tensor, valid: Tensor, n_groups: int) -> list[PointGroups]
     clouds = xyz.movedim(1, -1)[valid].split(valid.sum(dim=(1, 2)).tolist())  # B of (N, 3)
     origin = xyz.new_zeros(1, 3)
     sampled = [points if len(points) else origin for points in clouds]
-    groups = []
-    for points, source, mask, picks in zip(
-        clouds, sampled, valid, farthest_point_sampling(sampled, n_groups), strict=True
-    ):
-        centres = source[picks]
-        squared, nearest = nearest_neighbours(points, centres, 3)
-        foreground, lift = geometry_operator(mask, nearest, squared, n_groups)
-        groups.append(PointGroups(points, picks, centres, lift, foreground))
-    return groups
+    picks = farthest_point_sampling(sampled, n_groups)
+    centres = [source[chosen] for source, chosen in zip(sampled, picks, strict=True)]
+    nearest = [nearest_neighbours(*pair, 3) for pair in zip(clouds, centres, strict=True)]
+    operators = geometry_operators(valid, [n for _, n in nearest], [squared for squared, _ in nearest], n_groups)
+    return [
+        PointGroups(points, chosen, middle, lift, foreground)
+        for points, chosen, middle, (foreground, lift) in zip(clouds, picks, centres, operators, strict=True)
+    ]
 
 
 def make_tokens(rgb: Tensor, xyz: Tensor, groups: PointGroups, size: int) -> Tokens:

@@ -1,27 +1,28 @@
-"""Stand-in weights and samples whose expected values are known (tests/golden), shared by all tests."""
+"""Stand-in weights and samples whose expected values are known (tests/golden), shared by all tests.
+
+What only some tests need is imported in the fixtures, so that a machine without it runs the others.
+"""
 
 import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import tifffile
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from datasets.sample import Sample, make_sample
 from models.cfm.detector import CrossmodalDetector
 from models.cfm.mappers import CrossmodalMapper
-from models.extractors.dino import DinoEncoder
-from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings
-from models.extractors.point_mae import PointMAEEncoder
-from models.precision import DTYPES
 from models.tokens import Tokens, group_clouds, make_tokens
-from tests.trained import Trained, train_both
+from utils.devices import DTYPES
+
+if TYPE_CHECKING:
+    from datasets.sample import Sample
+    from models.extractors.dino_pointmae import DinoPointMAE
+    from tests.trained import Trained
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = ("dome", "near", "plank")
@@ -50,8 +51,13 @@ def golden() -> dict[str, dict[str, np.ndarray]]:
 
 
 @pytest.fixture(scope="session")
-def golden_samples() -> dict[str, Sample]:
+def golden_samples() -> "dict[str, Sample]":
     """The cases' files as samples."""
+    import tifffile
+    from PIL import Image
+
+    from datasets.sample import make_sample
+
     folder = GOLDEN / "cases"
     return {
         case: make_sample(Image.open(folder / f"{case}.png"), tifffile.imread(folder / f"{case}.tiff"))
@@ -62,6 +68,8 @@ def golden_samples() -> dict[str, Sample]:
 @pytest.fixture(scope="session")
 def vit_state() -> dict[str, Tensor]:
     """Stand-in weights of DINO ViT-B/8 under the names of the public file."""
+    from models.extractors.dino import DinoEncoder
+
     return recipe_state("rgb", shapes_of(DinoEncoder().vit))
 
 
@@ -87,8 +95,11 @@ def mapper_states() -> Callable[[str], dict[str, dict[str, Tensor]]]:
 @pytest.fixture(scope="session")
 def build_dino_pointmae(
     vit_state: dict[str, Tensor], point_mae_state: dict[str, Tensor]
-) -> Callable[..., DinoPointMAE]:
+) -> "Callable[..., DinoPointMAE]":
     """Builds the paper's extractors with the stand-in weights."""
+    from models.extractors.dino import DinoEncoder
+    from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings
+    from models.extractors.point_mae import PointMAEEncoder
 
     def build(mode: str = "eval", keep_blocks: int = 12, precision: str = "fp32") -> DinoPointMAE:
         image, cloud = DinoEncoder(), PointMAEEncoder()
@@ -104,7 +115,7 @@ def build_dino_pointmae(
 
 @pytest.fixture(scope="session")
 def golden_tokens(
-    build_dino_pointmae: Callable[..., DinoPointMAE], golden_samples: dict[str, Sample]
+    build_dino_pointmae: "Callable[..., DinoPointMAE]", golden_samples: "dict[str, Sample]"
 ) -> dict[tuple[str, str], Tokens]:
     """Tokens of every case in both extractor modes, one sample at a time."""
     found = {}
@@ -146,6 +157,8 @@ def make_random_tokens() -> Callable[[int], Tokens]:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> "Trained":
     """Detectors of both methods on a few generated scenes; not to be changed."""
+    from tests.trained import train_both
+
     return train_both(tmp_path_factory.mktemp("trained"))

@@ -39,14 +39,26 @@ class CheckpointName:
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a dict, atomically: of tensors as `.safetensors`, of tensors and plain values with torch.save otherwise."""
+    """Write a dict, atomically: of tensors as `.safetensors`, of tensors and plain values with torch.save otherwise.
+
+    Tensors of a GPU are written as those of the CPU, so that the file is read where there is none.
+    """
     with atomic_path(path) as temporary:
         if path.suffix == SAFETENSORS:
             temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in state.items()}))
         else:
             buffer = io.BytesIO()  # torch's own writer does not say that a disk is full
-            torch.save(dict(state), buffer)
+            torch.save(on_cpu(dict(state)), buffer)
             temporary.write_bytes(buffer.getbuffer())
+
+
+def on_cpu(value: Any) -> Any:
+    """The same dicts and lists with their tensors on the CPU; what is there already is not copied."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if isinstance(value, Mapping):
+        return {name: on_cpu(item) for name, item in value.items()}
+    return [on_cpu(item) for item in value] if isinstance(value, list) else value
 
 
 def read_tensors(path: Path) -> Any:

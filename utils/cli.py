@@ -3,16 +3,13 @@
 import argparse
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from utils.errors import UserError
 from utils.thresholds import DEFAULT_RATE
-
-if TYPE_CHECKING:
-    import torch
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -42,7 +39,8 @@ keep_freed_memory()
 def run(main: Callable[[], int]) -> int:
     """Call a script's `main`; print a UserError without a traceback and turn it into exit status 2, Ctrl-C into 130.
 
-    So is the system's refusal to read or write a file: no space, no permission, a folder that was removed.
+    So is the system's refusal to read or write a file: no space, no permission, a folder that was removed; and a full
+    memory, of a GPU or of the machine.
     """
     try:
         return main()
@@ -53,9 +51,28 @@ def run(main: Callable[[], int]) -> int:
         place = f"{error.filename}: " if error.filename else ""
         print(f"error: {place}{error.strerror or error}. Files that are finished stay as they are.", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).strip().partition("\n")[0].partition(". GPU ")[0]
+        print(f"error: {reason or 'out of memory'}: {LESS_MEMORY}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+LESS_MEMORY = (
+    "the memory is full. Take --precision bf16, train with a smaller --batch_size (CFM also: --pixel_fraction 0.1; "
+    "DBMRNet: a smaller --preset), end other programs that use the device, or take another --device. Files that are "
+    "finished stay as they are; the same command with --resume goes on with a training run."
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of a GPU or of the machine was full: torch has an exception for GPUs only."""
+    named = "OutOfMemoryError" in {kind.__name__ for kind in type(error).__mro__}
+    return named or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def positive_int(text: str) -> int:
@@ -98,6 +115,13 @@ def share(text: str) -> float:
     return value
 
 
+def device_name(text: str) -> str:
+    """An argparse type: a name that `utils.devices.pick_device` takes."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text):
+        raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda or cuda:N, got {text}")
+    return text
+
+
 def add_dataset_options(parser: argparse.ArgumentParser) -> None:
     """--dataset_path, --class_name, --skip_bad."""
     parser.add_argument(
@@ -134,9 +158,11 @@ def add_run_options(parser: argparse.ArgumentParser, epochs: int, batch_size: in
 def _add_device_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
-        choices=("auto", "cpu", "cuda"),
+        type=device_name,
+        metavar="{auto,cpu,cuda,cuda:N}",
         default="auto",
-        help="where to compute; auto takes a GPU when there is one (default: %(default)s)",
+        help="where to compute; auto takes a GPU when there is one, cuda:N the GPU of that number, from 0 "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--precision",
@@ -290,20 +316,6 @@ def add_result_options(parser: argparse.ArgumentParser, name: str = "mvtec") -> 
         "RGB file (default: %(default)s)",
     )
     add_rate_option(parser)
-
-
-def pick_device(name: str) -> "torch.device":
-    """The device for --device. On a GPU, float32 convolutions are kept from being rounded to TF32.
-
-    Raises:
-        UserError: cuda was asked for and there is none.
-    """
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: no CUDA GPU is available here. Use --device cpu, or auto.")
-    torch.backends.cudnn.allow_tf32 = False
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def report_skipped(skipped: list[str] | None) -> None:

@@ -10,8 +10,8 @@ from models.anomaly_map import AnomalyMap, make_anomaly_map
 from models.cfm.losses import LastLayerLoss
 from models.cfm.mappers import CrossmodalMapper, mapper_variant, mapper_widths
 from models.cfm.scoring import discrepancy, scatter_to_grid
-from models.precision import DTYPES
 from models.tokens import ModalityTokens, Tokens
+from utils.devices import DTYPES, autocast
 
 LEARNING_RATE = 1e-3
 
@@ -75,13 +75,10 @@ class CrossmodalDetector(nn.Module):
         )
         return make_anomaly_map(psi_2d, psi_3d, aggregation)
 
-    def _autocast(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
-
     def _discrepancies(self, mapper: CrossmodalMapper, source: ModalityTokens, target: ModalityTokens) -> Tensor:
         """Discrepancy at each foreground pixel, (P,)."""
         found = [torch.zeros(0, device=source.tokens.device)]
-        with self._autocast(source.tokens.device):
+        with autocast(source.tokens.device, self.precision):
             hidden = mapper.hidden_tokens(source.tokens)
             for lift, target_lift in zip(source.blocks, target.blocks, strict=True):
                 mapped = mapper.from_lifted(lift.multiply(hidden))
@@ -94,13 +91,13 @@ class CrossmodalDetector(nn.Module):
         """Add the gradients of one direction for images of (source, target); its loss, a scalar without gradient."""
         loss = LastLayerLoss(mapper.output, DTYPES[self.precision], n_pixels)
         for source, target in images:
-            with self._autocast(source.tokens.device):
+            with autocast(source.tokens.device, self.precision):
                 hidden = mapper.hidden_tokens(source.tokens)  # (T, h)
             lowered = torch.zeros_like(hidden, dtype=torch.float32)
             loss.begin(target.tokens)
             for lift, target_lift, norms in zip(source.blocks, target.blocks, target.norms, strict=True):
                 lifted = lift.multiply(hidden.detach()).requires_grad_()
-                with self._autocast(source.tokens.device):
+                with autocast(source.tokens.device, self.precision):
                     activations = mapper.before_output(lifted)
                 activations.backward(loss.add(activations.detach(), target_lift, norms))
                 lowered += lift.transposed.multiply(cast(Tensor, lifted.grad))

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from models.cfm.detector import LEARNING_RATE, CrossmodalDetector
 from models.extractors import Extractor
-from models.precision import DTYPES
 from models.tokens import Tokens
 from utils.checkpoint import CheckpointName, load_settings, load_state, save_checkpoint
+from utils.devices import DTYPES
 from utils.errors import UserError
 from utils.training import SAVE_SECONDS, resume_path, train_run
 

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from models.anomaly_map import make_anomaly_map
 from models.dbmrnet import scoring
 from models.dbmrnet.inputs import Inputs, prepare
-from models.dbmrnet.masking import Mask, disjoint_masks
+from models.dbmrnet.masking import disjoint_masks
 from models.dbmrnet.neighbours import CANDIDATES, nearest_in_plane
 from models.dbmrnet.network import MaskedReconstruction, Reconstruction, unpatchify
 from models.dbmrnet.scoring import DefectMap, Discrepancies
 from models.dbmrnet.settings import ModelSettings
 from models.token_store import GridSample
+from utils.devices import autocast
 
 
 @dataclass(frozen=True)
@@ -52,19 +53,18 @@ class DBMRNetDetector(nn.Module):
         return prepare(samples, self.settings, self.seed, self.device)
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        return autocast(self.device, self.precision)
 
     def fit_means(self, inputs: Inputs, batch_size: int) -> None:
         """Set the scales of the four maps: their means over all valid pixels of nominal samples, each at least 1e-6."""
-        totals, count = torch.zeros(4, dtype=torch.float64, device=self.device), 0
-        for batch in torch.arange(len(inputs)).split(batch_size):
-            chosen = inputs.select(batch.to(self.device))
+        totals = torch.zeros(4, dtype=torch.float64, device=self.device)
+        for batch in torch.arange(len(inputs), device=self.device).split(batch_size):
+            chosen = inputs.select(batch)
             rebuilt = self.reconstruct(chosen)
             for score, where in (("feature", slice(0, 2)), ("residual", slice(2, 4))):
                 found = self.discrepancies(chosen, rebuilt, score)
                 totals[where] += torch.stack([m.double().sum() for m in found.features or found.residuals or ()])
-            count += int(chosen.valid.sum())
-        means = (totals / max(count, 1)).clamp(min=1e-6)
+        means = (totals / inputs.valid.sum().clamp(min=1)).clamp(min=1e-6)
         self.feature_means.copy_(means[:2])
         self.residual_means.copy_(means[2:])
 
@@ -89,11 +89,12 @@ class DBMRNetDetector(nn.Module):
         settings, sizes = self.settings, self.settings.sizes
         generator = torch.Generator().manual_seed(self.seed)
         counts = sizes.centres[2], sizes.image_grid**2
-        masks = [disjoint_masks(n, settings.passes, settings.visible_parts, generator) for n in counts]
+        parts = settings.passes, settings.visible_parts
+        masks = [disjoint_masks(n, *parts, generator).to(self.device) for n in counts]
         points = torch.zeros(len(inputs), counts[0], sizes.rebuilt, 3, device=self.device)
         patches = torch.zeros(len(inputs), counts[1], 3 * sizes.token_pixels**2, device=self.device)
         for j in range(settings.passes):
-            point_mask, image_mask = (self._of_all(mask, j, len(inputs)) for mask in masks)
+            point_mask, image_mask = (mask.pass_for(j, len(inputs)) for mask in masks)
             with self.autocast():
                 found = self.network(inputs, point_mask, image_mask)
             points += self.network.rebuilt_points(found) * ~point_mask.visible[..., None, None]
@@ -101,11 +102,6 @@ class DBMRNetDetector(nn.Module):
         hidden_times = settings.passes - settings.visible_parts
         image = unpatchify(patches / hidden_times, sizes.token_pixels)
         return Rebuilt(image, (points / hidden_times).flatten(1, 2))
-
-    def _of_all(self, mask: Mask, j: int, n_samples: int) -> Mask:
-        """Row j of a mask for every sample."""
-        kept, hidden = (part[j].to(self.device).expand(n_samples, -1) for part in (mask.kept, mask.hidden))
-        return Mask(kept, hidden)
 
     @torch.no_grad()
     def discrepancies(self, inputs: Inputs, rebuilt: Rebuilt, score: str) -> Discrepancies:

@@ -97,10 +97,10 @@ class PointEmbedding(nn.Module):
         """
         owners = (inputs.owners, *(inputs.centre_owners[:, : near.shape[1]] for near in inputs.near[:3]))
         seen = [None if visible is None else take(visible, part) for part in owners]
+        visible_centres = visible_rows([flags for flags in seen[1:] if flags is not None])
         features = inputs.points
         for stage in range(3):
-            visible_centres = seen[stage + 1]
-            rows = None if visible_centres is None else visible_rows(visible_centres)
+            rows = visible_centres[stage] if visible_centres else None
             found = self._stage(stage, inputs, features, seen[stage], rows, radii[stage])
             if rows is not None:
                 everywhere = found.new_zeros(len(found), inputs.near[stage].shape[1], found.shape[2])
@@ -129,10 +129,14 @@ class PointEmbedding(nn.Module):
         return largest(self.groups(torch.cat([largest(x)[:, :, None].expand_as(x), x], dim=-1)))
 
 
-def visible_rows(visible: Tensor) -> Tensor:
-    """Indices (B, n) of all visible entries of (B, G), in each row as many as in the fullest; the others are hidden."""
-    order = (~visible).to(torch.uint8).argsort(dim=1, stable=True)
-    return order[:, : int(visible.sum(dim=1).max())]
+def visible_rows(stages: list[Tensor]) -> list[Tensor]:
+    """Indices of all visible entries: (B, G) flags of each stage → (B, n), in each row as many as in the fullest.
+
+    What a row has less is filled with hidden ones. The numbers n are read together: reading one waits for a GPU.
+    """
+    fullest = torch.stack([visible.sum(dim=1).max() for visible in stages]).tolist() if stages else []
+    orders = ((~visible).to(torch.uint8).argsort(dim=1, stable=True) for visible in stages)
+    return [order[:, :count] for order, count in zip(orders, fullest, strict=True)]
 
 
 def largest(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from models.dbmrnet.neighbours import CANDIDATES, nearest_in_plane, take, visibl
 from models.dbmrnet.settings import ModelSettings
 from models.point_ops import farthest_point_sampling
 from models.token_store import GridSample
-from models.tokens import send
+from utils.devices import send
 
 CAMERA_POINTS = 4096  # about as many points decide the camera
 

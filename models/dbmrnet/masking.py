@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.dbmrnet.neighbours import take
-from models.tokens import send
+from utils.devices import send
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,10 @@ class Mask:
         n_tokens = self.kept.shape[1] + self.hidden.shape[1]
         flags = torch.zeros(len(self.kept), n_tokens, dtype=torch.bool, device=self.kept.device)
         return flags.scatter_(1, self.kept, True)
+
+    def pass_for(self, j: int, n_samples: int) -> "Mask":
+        """Row j for each of as many samples."""
+        return Mask(self.kept[j].expand(n_samples, -1), self.hidden[j].expand(n_samples, -1))
 
     def to(self, device: torch.device) -> "Mask":
         """The same mask on another device."""

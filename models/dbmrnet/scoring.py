@@ -1,6 +1,6 @@
 """From a sample and its reconstruction to four maps: feature and residual discrepancy of each modality."""
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +10,9 @@ from torch.nn import functional
 from models.anomaly_map import AnomalyMap
 from models.dbmrnet.camera import sample_grid
 from models.dbmrnet.inputs import Inputs, grid_pixels, to_metres, to_window
+from models.dbmrnet.neighbours import take
 from models.dbmrnet.network import Reconstruction
-from models.lifting import geometry_operator
+from models.lifting import geometry_operators
 from models.point_ops import nearest_neighbours
 
 NORMAL_NEIGHBOURS = 8
@@ -90,12 +91,12 @@ def rebuilt_frame(inputs: Inputs, rebuilt: Tensor, rgb: Tensor) -> Tensor:
     return torch.where(inside, to_frame(inputs, rebuilt), rgb)
 
 
-def measured(inputs: Inputs) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Number, mask (H, H) and points (M, 3) of each sample that has a valid point."""
-    for i, valid in enumerate(inputs.valid):
-        points = inputs.cloud[i].permute(1, 2, 0)[valid]
-        if len(points):
-            yield i, valid, points
+def measured(inputs: Inputs) -> list[tuple[Tensor, Tensor]]:
+    """Flat pixel indices (M,) int64 and points (M, 3) of each sample's valid pixels."""
+    samples, pixels = inputs.valid.flatten(1).nonzero(as_tuple=True)
+    points = inputs.cloud.flatten(2).transpose(1, 2)[samples, pixels]  # (all M, 3)
+    counts = inputs.valid.sum(dim=(1, 2)).tolist()  # waits for a GPU, once for all samples
+    return list(zip(pixels.split(counts), points.split(counts), strict=True))
 
 
 def point_feature_distance(inputs: Inputs, true: Reconstruction, rebuilt: Reconstruction) -> Tensor:
@@ -104,9 +105,11 @@ def point_feature_distance(inputs: Inputs, true: Reconstruction, rebuilt: Recons
     distance = (true.point_tokens - rebuilt.point_tokens).norm(dim=-1)  # (B, T3)
     centres = inputs.centres[:, : distance.shape[1]]
     maps = torch.zeros_like(inputs.valid, dtype=torch.float32)
-    for i, valid, points in measured(inputs):
-        squared, nearest = nearest_neighbours(points, centres[i], 3)
-        pixels, operator = geometry_operator(valid, nearest, squared, len(centres[i]))
+    pairs = zip(measured(inputs), centres, strict=True)
+    nearest = [nearest_neighbours(points, among, 3) for (_, points), among in pairs]
+    parts = [n for _, n in nearest], [squared for squared, _ in nearest]
+    operators = geometry_operators(inputs.valid, *parts, centres.shape[1])
+    for i, (pixels, operator) in enumerate(operators):
         maps[i].view(-1)[pixels] = operator.multiply(distance[i, :, None])[:, 0]
     return maps * inputs.valid
 
@@ -118,10 +121,10 @@ def point_residual(inputs: Inputs, rebuilt: Tensor) -> Tensor:
     would measure how densely they lie.
     """
     maps = torch.zeros_like(inputs.valid, dtype=torch.float32)
-    for i, valid, points in measured(inputs):
+    for i, (pixels, points) in enumerate(measured(inputs)):
         nearest = nearest_neighbours(points, rebuilt[i], 1)[1][:, 0]
         normals = surface_normals(rebuilt[i])
-        maps[i][valid] = ((points - rebuilt[i][nearest]) * normals[nearest]).sum(dim=1).abs()
+        maps[i].view(-1)[pixels] = ((points - rebuilt[i][nearest]) * normals[nearest]).sum(dim=1).abs()
     return maps
 
 
@@ -129,7 +132,44 @@ def surface_normals(points: Tensor) -> Tensor:
     """Unit normals of the planes through the eight nearest points of each, of either sign: (P, 3) → (P, 3)."""
     near = points[nearest_neighbours(points, points, NORMAL_NEIGHBOURS)[1]]  # (P, 8, 3)
     deviations = near - near.mean(dim=1, keepdim=True)
-    return torch.linalg.eigh(deviations.transpose(1, 2) @ deviations).eigenvectors[:, :, 0]
+    covariances = deviations.transpose(1, 2) @ deviations  # (P, 3, 3)
+    if points.device.type == "cpu":
+        return torch.linalg.eigh(covariances).eigenvectors[:, :, 0]
+    return smallest_eigenvectors(covariances)
+
+
+def smallest_eigenvectors(matrices: Tensor) -> Tensor:
+    """Unit eigenvectors of the smallest eigenvalues in closed form, which does not wait for a GPU as eigh does.
+
+    The eigenvalue λ of the cubic by its angle (Smith, Communications of the ACM 4(4), 1961); all rows of A − λ·I are
+    orthogonal to the eigenvector, so that it is the cross product of two; where all are parallel, as of points on a
+    line, anything orthogonal to them; where all vanish, the third axis.
+
+    Args:
+        matrices: (P, 3, 3) symmetric, positive semidefinite.
+
+    Returns:
+        (P, 3), of either sign, in the type of the matrices.
+    """
+    unit = torch.eye(3, dtype=torch.float64, device=matrices.device)
+    a = matrices.double() / matrices.double().abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)
+    mean = a.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None, None]  # (P, 1, 1)
+    b = a - mean * unit
+    spread = (b.square().sum(dim=(1, 2), keepdim=True) / 6).sqrt()
+    determinant = (b[:, 0] * torch.linalg.cross(b[:, 1], b[:, 2])).sum(dim=1)[:, None, None]
+    angle = (determinant / (2 * spread**3).clamp(min=1e-300)).clamp(-1, 1).acos() / 3
+    rows = a - (mean + 2 * spread * (angle + 2 * math.pi / 3).cos()) * unit  # (P, 3, 3)
+    crosses = torch.linalg.cross(rows, rows.roll(-1, dims=1))
+    longest = _longest_row(rows)
+    lying = torch.linalg.cross(longest, unit[longest.abs().argmin(dim=1)])
+    found = torch.where(crosses.norm(dim=2).amax(dim=1, keepdim=True) > 1e-12, _longest_row(crosses), lying)
+    length = found.norm(dim=1, keepdim=True)
+    return torch.where(length > 1e-12, found / length.clamp(min=1e-12), unit[2]).to(matrices.dtype)
+
+
+def _longest_row(matrices: Tensor) -> Tensor:
+    """(P, 3, 3) → (P, 3)."""
+    return take(matrices, matrices.norm(dim=2).argmax(dim=1, keepdim=True))[:, 0]
 
 
 def rebuilt_depth(inputs: Inputs, rebuilt: Tensor) -> Tensor:
@@ -140,8 +180,8 @@ def rebuilt_depth(inputs: Inputs, rebuilt: Tensor) -> Tensor:
     depths = to_metres(inputs, rebuilt)[..., 2]  # (B, P)
     maps = torch.zeros_like(inputs.valid, dtype=torch.float32)
     plane = rebuilt.new_tensor([1.0, 1.0, 0.0])
-    for i, valid, points in measured(inputs):
+    for i, (pixels, points) in enumerate(measured(inputs)):
         squared, nearest = nearest_neighbours(points * plane, rebuilt[i] * plane, 3)
         weights = 1 / (squared.float() + 1e-6)
-        maps[i][valid] = (depths[i][nearest] * weights).sum(dim=1) / weights.sum(dim=1)
+        maps[i].view(-1)[pixels] = (depths[i][nearest] * weights).sum(dim=1) / weights.sum(dim=1)
     return maps

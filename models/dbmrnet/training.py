@@ -14,6 +14,7 @@ from models.dbmrnet.losses import reconstruction_losses
 from models.dbmrnet.masking import draw_mask
 from models.dbmrnet.settings import ModelSettings
 from utils.checkpoint import CheckpointName, load_settings, load_state, save_checkpoint
+from utils.devices import send
 from utils.errors import UserError
 from utils.training import SAVE_SECONDS, epoch_generator, resume_path, train_run
 
@@ -69,7 +70,7 @@ class DBMRNetLearner:
         for group in self.optimizer.param_groups:
             group["lr"] = scheduled_rate(self.config, (self.steps + 0.5) / steps_an_epoch)
         self.steps += 1
-        losses = self._losses(self.images.select(torch.tensor(batch).to(self.images.image.device)), generator)
+        losses = self._losses(self.images.select(send(torch.tensor(batch), self.images.image.device)), generator)
         self.optimizer.zero_grad(set_to_none=True)
         self._total(losses).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.detector.network.parameters(), CLIP_NORM)
@@ -82,8 +83,9 @@ class DBMRNetLearner:
         if self.validation is None:
             return {}
         generator, totals = epoch_generator(self.config.seed, -1), []
-        for batch in torch.arange(len(self.validation)).split(self.config.batch_size):
-            losses = self._losses(self.validation.select(batch.to(self.validation.image.device)), generator)
+        places = torch.arange(len(self.validation), device=self.validation.image.device)
+        for batch in places.split(self.config.batch_size):
+            losses = self._losses(self.validation.select(batch), generator)
             totals.append(self._total(losses) * len(batch))
         total = float(torch.stack(totals).sum()) / len(self.validation)
         if total < self.best_loss:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from models.extractors import dino, point_mae, weights
 from models.point_ops import group_points
-from models.precision import DTYPES
 from models.token_store import GridSample
 from models.tokens import PointGroups, Tokens, group_clouds, make_tokens
+from utils.devices import DTYPES
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from models.token_store import GridSample
 from models.tokens import PointGroups, Tokens, group_clouds, make_tokens
+from utils.devices import send
 from utils.errors import UserError
 
 VERSION = 1
@@ -30,6 +31,7 @@ GRID_SIDE = 56
 N_GROUPS = 1024
 SCALES = (1.5, 3.0, 6.0, 12.0)
 NORMAL_SCALES = (1.5, 3.0, 6.0)
+CPU = torch.device("cpu")
 CLIP = 3.0
 """Largest magnitude of a standardised feature."""
 
@@ -134,8 +136,8 @@ def describe_colours(rgb: Tensor) -> Tensor:
     def derive(scale: float, rows: int, columns: int) -> Tensor:
         """Gaussian derivative of these orders along rows and columns at the cell centres: (3, 56, 56)."""
         size, device = rgb.shape[-1], rgb.device
-        down = gaussian_matrix(size, GRID_SIDE, scale, rows).to(device)
-        across = gaussian_matrix(size, GRID_SIDE, scale, columns).to(device)
+        down = gaussian_matrix(size, GRID_SIDE, scale, rows, device=device)
+        across = gaussian_matrix(size, GRID_SIDE, scale, columns, device=device)
         return down @ opponent @ across.T
 
     features = []
@@ -197,8 +199,8 @@ def _local_moments(
     """
     pairs = torch.stack([points[i] * points[j] for i in range(3) for j in range(i, 3)])  # (6, H, W)
     height, width = valid.shape
-    down = gaussian_matrix(height, height, scale, 0, clamp=False).to(points)
-    across = gaussian_matrix(width, width, scale, 0, clamp=False).to(points)
+    down = gaussian_matrix(height, height, scale, 0, clamp=False, device=points.device).to(points)
+    across = gaussian_matrix(width, width, scale, 0, clamp=False, device=points.device).to(points)
     smoothed = down @ torch.cat([valid[None].to(points), points, pairs]) @ across.T  # (10, H, W)
     weight, *sums = smoothed[:, rows, columns]
     first = torch.stack(sums[:3], dim=1) / weight.clamp(min=1e-6)[:, None]
@@ -208,13 +210,16 @@ def _local_moments(
 
 
 @lru_cache(maxsize=64)
-def gaussian_matrix(size: int, cells: int, scale: float, order: int, clamp: bool = True) -> Tensor:
+def gaussian_matrix(
+    size: int, cells: int, scale: float, order: int, clamp: bool = True, device: torch.device = CPU
+) -> Tensor:
     """Gaussian derivative filter as a matrix from a line of pixels to the centres of equal cells.
 
     Args:
         size: pixels in the line. cells: of the output. scale: standard deviation in pixels.
         order: of the derivative, times scale to that power: 0, 1 or 2.
         clamp: repeat the border pixels outwards; otherwise what lies outside is zero.
+        device: where it is kept.
 
     Returns:
         (cells, size) float32.
@@ -231,4 +236,4 @@ def gaussian_matrix(size: int, cells: int, scale: float, order: int, clamp: bool
     if clamp:
         inside[:, 0] += weights[:, :reach].sum(dim=1)
         inside[:, -1] += weights[:, reach + size :].sum(dim=1)
-    return inside.float()
+    return send(inside.float(), device)

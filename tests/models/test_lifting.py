@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks import plain_cfm
-from models.lifting import LiftingOperator, bilinear_operator, geometry_operator, geometry_operator_by_torch
+from models.lifting import LiftingOperator, bilinear_operator, geometry_operators, geometry_operators_by_torch
 from models.point_ops import nearest_neighbours
 from models.tokens import PointGroups, group_clouds, make_tokens
 
@@ -91,18 +91,19 @@ def test_batch_is_its_clouds() -> None:
 
 @pytest.mark.parametrize("n_points", [0, 1, 4, 16_000])
 def test_operator_of_other_devices_is_the_same(n_points: int) -> None:
-    xyz, valid = organised_cloud(5)
-    valid &= valid.flatten().cumsum(0).view(SIZE, SIZE) <= n_points
-    groups = group_one(xyz * valid, valid, 100)
-    squared, nearest = nearest_neighbours(groups.points, groups.centres, 3)
-    assert len(squared) == int(valid.sum())
-    foreground, expected = geometry_operator(valid, nearest, squared, 100)
-    found_foreground, found = geometry_operator_by_torch(valid, nearest, squared, 100)
-    assert torch.equal(found_foreground, foreground)
-    assert torch.equal(found.offsets, expected.offsets)
-    assert torch.equal(found.indices, expected.indices)
-    torch.testing.assert_close(found.values, expected.values, rtol=1e-6, atol=0)
-    assert (found.n_tokens, found.offsets.dtype, found.indices.dtype) == (100, torch.int32, torch.int32)
+    clouds = [organised_cloud(seed) for seed in (5, 6, 7)]
+    clouds[1][1].logical_and_(clouds[1][1].flatten().cumsum(0).view(SIZE, SIZE) <= n_points)
+    xyz, valid = (torch.stack(part) for part in zip(*clouds, strict=True))
+    groups = group_clouds(xyz * valid[:, None], valid, 100)
+    nearest = [nearest_neighbours(group.points, group.centres, 3) for group in groups]
+    assert [len(squared) for squared, _ in nearest] == valid.sum(dim=(1, 2)).tolist()
+    batch = valid, [indices for _, indices in nearest], [squared for squared, _ in nearest], 100
+    for found, expected in zip(geometry_operators_by_torch(*batch), geometry_operators(*batch), strict=True):
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[1].offsets, expected[1].offsets)
+        assert torch.equal(found[1].indices, expected[1].indices)
+        torch.testing.assert_close(found[1].values, expected[1].values, rtol=1e-6, atol=0)
+        assert (found[1].n_tokens, found[1].offsets.dtype, found[1].indices.dtype) == (100, torch.int32, torch.int32)
 
 
 def test_bilinear_rows_have_four_entries() -> None:
@@ -129,7 +130,8 @@ def test_clouds_of_few_points(n_points: int) -> None:
 def test_foreground_is_where_a_window_holds_a_point() -> None:
     valid = torch.zeros(SIZE, SIZE, dtype=torch.bool)
     valid[50, 60] = True
-    foreground, operator = geometry_operator(valid, torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 3), 1)
+    nearest = [torch.zeros(1, 3, dtype=torch.int64)], [torch.zeros(1, 3)]
+    ((foreground, operator),) = geometry_operators(valid[None], *nearest, 1)
     rows, columns = foreground // SIZE, foreground % SIZE
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (48, 51, 58, 61)
     # Half of a 3×3 window's ninth where two windows are averaged, in each direction.

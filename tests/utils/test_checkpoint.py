@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from utils.checkpoint import CheckpointName, load_settings, load_state, save_checkpoint, save_state
+from utils.checkpoint import CheckpointName, load_settings, load_state, on_cpu, save_checkpoint, save_state
 from utils.errors import UserError
 from utils.files import sha256_file
 
@@ -185,3 +186,13 @@ def test_checkpoint_and_its_settings(state: dict[str, Tensor], suffix: str, tmp_
     with pytest.raises(UserError, match=rf"{weights.name}: missing, although NET_bagel_50ep_4bs\.json names it"):
         load_settings(name, "NET")
     assert load_settings(name, "OTHER") is None
+
+
+def test_tensors_of_a_gpu_are_written_from_the_cpu() -> None:
+    with FakeTensorMode():  # tensors that have a device, but no memory there
+        there = torch.ones(3, device="cuda")
+        state = {"weights": {"a": there}, "steps": [there, 3], "config": "text", "here": torch.ones(2)}
+        found = on_cpu(state)
+    assert [t.device.type for t in (found["weights"]["a"], found["steps"][0], found["here"])] == ["cpu"] * 3
+    assert (found["steps"][1], found["config"]) == (3, "text")
+    assert found["here"] is state["here"]

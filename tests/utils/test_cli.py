@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import pytest
+import torch
 
 from utils import cli
 from utils.errors import UserError
@@ -91,6 +92,51 @@ def test_errors_become_a_line_and_a_status(
     assert output.err.startswith(message)
     assert output.err.count("\n") == 1
     assert not output.out
+
+
+FULL_GPU = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 15 GiB of which 1 is free."
+FULL_MACHINE = "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError(FULL_GPU), "CUDA out of memory. Tried to allocate 2.00 GiB: "),
+        (RuntimeError(FULL_MACHINE), f"{FULL_MACHINE}: "),
+        (MemoryError(), "out of memory: "),
+    ],
+)
+def test_full_memory_says_what_to_lower(error: BaseException, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> int:
+        raise error
+
+    assert cli.run(main) == 2
+    written = capsys.readouterr().err
+    assert written.startswith(
+        f"error: {said}the memory is full. Take --precision bf16, train with a smaller --batch_size"
+    )
+    assert "--resume goes on" in written
+
+
+def test_other_faults_of_torch_keep_their_traceback() -> None:
+    def main() -> int:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        cli.run(main)
+
+
+@pytest.mark.parametrize("name", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
+def test_device_names(name: str, parser: argparse.ArgumentParser) -> None:
+    cli.add_run_options(parser, epochs=1, batch_size=1)
+    assert parser.parse_args(["--device", name]).device == name
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:0 ", "cpu:0"])
+def test_other_device_names_are_refused(name: str, parser: argparse.ArgumentParser) -> None:
+    cli.add_run_options(parser, epochs=1, batch_size=1)
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["--device", name])
 
 
 def test_faults_of_the_program_keep_their_traceback() -> None:

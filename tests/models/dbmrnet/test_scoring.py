@@ -18,6 +18,7 @@ from models.dbmrnet.scoring import (
     point_residual,
     rebuilt_depth,
     rebuilt_frame,
+    smallest_eigenvectors,
     surface_normals,
 )
 
@@ -84,6 +85,26 @@ def test_surface_normals_of_planes_and_a_sphere() -> None:
     sphere = sphere / sphere.norm(dim=1, keepdim=True)
     along = (surface_normals(sphere) * sphere).sum(dim=1).abs()
     assert float(along.quantile(0.05)) > 0.99
+
+
+def test_smallest_eigenvectors_equal_eighs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.tensor([1.0, 0.6, 0.05])
+    turns = torch.linalg.qr(torch.randn(500, 3, 3, generator=generator)).Q
+    patches = (torch.randn(500, 8, 3, generator=generator) * spread) @ turns.transpose(1, 2)
+    covariances = patches.transpose(1, 2) @ patches * torch.logspace(-8, 4, 500)[:, None, None]
+    found, expected = smallest_eigenvectors(covariances), torch.linalg.eigh(covariances.double()).eigenvectors[:, :, 0]
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(500))
+    assert ((found * expected).sum(dim=1).abs() > 1 - 1e-6).all()
+
+
+def test_smallest_eigenvectors_of_lines_planes_and_points() -> None:
+    line, plane = torch.tensor([1.0, 2, -2]) / 3, torch.diag(torch.tensor([3.0, 3, 0]))
+    matrices = torch.stack([line.outer(line), plane, torch.zeros(3, 3), torch.eye(3)])
+    along, across, *others = smallest_eigenvectors(matrices)
+    assert float(along @ line) == pytest.approx(0, abs=1e-6)
+    assert across.abs().tolist() == pytest.approx([0, 0, 1])
+    assert [float(vector.norm()) for vector in (along, *others)] == pytest.approx([1, 1, 1])
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

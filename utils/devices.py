@@ -1,0 +1,41 @@
+"""Where work is done and in which type: devices, copies to them, and the types of matrix products."""
+
+import torch
+from torch import Tensor
+
+from utils.errors import UserError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""Types of matrix products that --precision names; weights of the mappers and accumulated sums stay float32."""
+
+
+def pick_device(name: str) -> torch.device:
+    """The device for --device, which becomes the current one. On a GPU, float32 convolutions are kept from TF32.
+
+    Args:
+        name: `auto` (a GPU when there is one), `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        UserError: a GPU was asked for that is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    torch.backends.cudnn.allow_tf32 = False
+    device = torch.device(name if name != "auto" else "cuda" if count else "cpu")
+    if device.type == "cuda":
+        if (device.index or 0) >= count:
+            there = f"the GPUs here are cuda:0 to cuda:{count - 1}" if count else "no CUDA GPU is available here"
+            raise UserError(f"--device {name}: {there}. Use --device auto, or cpu.")
+        if device.index is not None:
+            torch.cuda.set_device(device)  # of kernels, memory figures and whatever else names no device
+    return device
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on `device`; to a GPU from pinned memory, so that copying need not wait for it."""
+    source = tensor.pin_memory() if device.type == "cuda" else tensor
+    return source.to(device, non_blocking=True)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Matrix products inside are in the type of `precision`, a key of DTYPES."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
