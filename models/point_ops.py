@@ -1,13 +1,14 @@
 """Operations on point sets: farthest point sampling, nearest neighbours, grouping.
 
 N is the number of points, G of groups (sampled centres), M of points in a group. Coordinates are metres. No compiled
-extension: exact library routines on the CPU; on a GPU plain torch, and a Triton kernel for sampling. The picks are the
-same on both.
+extension: exact library routines on the CPU; on a GPU plain torch, and Triton kernels for sampling and for few
+neighbours. The picks are the same on both.
 """
 
 import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,10 +35,21 @@ def farthest_point_sampling(clouds: Sequence[Tensor], n_samples: int) -> Tensor:
         (B, G) int64 indices into each cloud.
     """
     device = clouds[0].device
-    if device.type == "cpu":
+    if device.type == "cpu" and _has_fpsample():
         return torch.stack([_sample_by_fpsample(points, n_samples) for points in clouds])
-    sample = _triton_sampler(device) if device.type == "cuda" else sample_by_torch
+    sample = _kernels(device).sample if device.type == "cuda" else sample_by_torch
     return sample(*pad_clouds(clouds), n_samples)
+
+
+@lru_cache(maxsize=1)
+def _has_fpsample() -> bool:
+    """Whether the library is there. Without it sampling takes the plain routine."""
+    try:
+        import fpsample  # noqa: F401
+    except ImportError as error:
+        warnings.warn(f"sampling on the CPU is slower without fpsample: {error}", stacklevel=2)
+        return False
+    return True
 
 
 def _sample_by_fpsample(points: Tensor, n_samples: int) -> Tensor:
@@ -86,17 +98,28 @@ def sample_by_torch(coordinates: Tensor, distances: Tensor, n_samples: int) -> T
     return picks
 
 
-@lru_cache(maxsize=1)
-def _triton_sampler(device: torch.device) -> Callable[[Tensor, Tensor, int], Tensor]:
-    """The kernel, tried once on one point; the plain routine where Triton is missing or cannot compile."""
+class Kernels(NamedTuple):
+    """The routines of a GPU. few_nearest: as `nearest_by_blocks`, for at most `most` neighbours and k ≤ N."""
+
+    sample: Callable[[Tensor, Tensor, int], Tensor]
+    few_nearest: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+    most: int
+
+
+@lru_cache(maxsize=8)
+def _kernels(device: torch.device) -> Kernels:
+    """Triton's kernels, tried once on one point; the plain routines where Triton is missing or cannot compile."""
     try:
+        from models.neighbour_kernel import MOST, nearest_by_triton
         from models.sampling_kernel import sample_by_triton
 
-        sample_by_triton(*pad_clouds([torch.ones(1, 3, device=device)]), 2)
+        point = torch.ones(1, 3, device=device)
+        sample_by_triton(*pad_clouds([point]), 2)
+        nearest_by_triton(point, point, 1)
     except Exception as error:  # of a missing package, C compiler or header: Triton has no common type for them
-        warnings.warn(f"Triton cannot be used here, sampling is slower without it: {error}", stacklevel=2)
-        return sample_by_torch
-    return sample_by_triton
+        warnings.warn(f"Triton cannot be used here, work on points is slower without it: {error}", stacklevel=2)
+        return Kernels(sample_by_torch, nearest_by_blocks, 0)
+    return Kernels(sample_by_triton, nearest_by_triton, MOST)
 
 
 def nearest_neighbours(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -112,7 +135,10 @@ def nearest_neighbours(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor,
     Returns:
         Squared distances (Q, k) in m² (float64 on the CPU, float32 on a GPU) and indices (Q, k) int64 into `points`.
     """
-    if queries.device.type != "cpu":
+    device = queries.device
+    if device.type == "cuda" and k <= min(_kernels(device).most, len(points)):
+        return _kernels(device).few_nearest(queries, points, k)
+    if device.type != "cpu":
         return nearest_by_blocks(queries, points, k)
     from scipy.spatial import cKDTree
 
@@ -124,11 +150,16 @@ def nearest_neighbours(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor,
 def nearest_by_blocks(queries: Tensor, points: Tensor, k: int, block_pairs: int = 1 << 25) -> tuple[Tensor, Tensor]:
     """The same by brute force on any device, at most `block_pairs` (query, point) pairs in memory at a time."""
     squared, indices = [], []
+    axes = points.T.contiguous()  # (3, N)
     for block in queries.split(max(1, block_pairs // len(points))):
-        distances = torch.zeros(len(block), len(points), device=points.device)  # (block, N)
-        for axis in range(3):
-            distances += (block[:, axis, None] - points[None, :, axis]).square()
-        found = distances.topk(min(k, len(points)), dim=1, largest=False, sorted=True)
+        distances = (block[:, 0, None] - axes[0]).square_()  # (block, N)
+        for axis in (1, 2):
+            difference = block[:, axis, None] - axes[axis]
+            distances.addcmul_(difference, difference)
+        if k == 1:
+            found = distances.min(dim=1, keepdim=True)
+        else:
+            found = distances.topk(min(k, len(points)), dim=1, largest=False, sorted=True)
         squared.append(found.values)
         indices.append(found.indices)
     return _repeat_nearest(torch.cat(squared), torch.cat(indices), k)

@@ -21,9 +21,10 @@ def sample_by_triton(coordinates: Tensor, distances: Tensor, n_samples: int) -> 
     distances = functional.pad(distances, (0, missing), value=-1.0)
     picks = torch.zeros(n_clouds, n_samples, dtype=torch.int64, device=coordinates.device)
     # A fused multiply-add would round differently from the other versions, and one other pick changes all that follow.
-    _sample[(n_clouds,)](
-        coordinates, distances, picks, n_points + missing, n_samples, BLOCK, num_warps=16, enable_fp_fusion=False
-    )
+    with torch.cuda.device_of(coordinates):
+        _sample[(n_clouds,)](
+            coordinates, distances, picks, n_points + missing, n_samples, BLOCK, num_warps=16, enable_fp_fusion=False
+        )
     return picks
 
 

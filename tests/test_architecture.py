@@ -19,7 +19,7 @@ ALLOWED = {
 }
 FACADE = "models"  # of the whole, for programs: may hand out what stands above it
 # Of `models`, these import each other and `utils` only.
-FOUNDATIONS = ("models.point_ops", "models.sampling_kernel", "models.lifting")
+FOUNDATIONS = ("models.point_ops", "models.sampling_kernel", "models.neighbour_kernel", "models.lifting")
 HEAVY = ("open3d", "wandb", "matplotlib", "pandas")  # imported inside the functions that use them
 SILENT = ("models", "utils.metrics", "processing")  # numeric code; the scripts in it may print
 

@@ -52,23 +52,43 @@ def test_sampling_on_other_devices_gives_the_same_picks(n_samples: int) -> None:
     assert found.tolist() == expected_picks(n_samples).tolist()
 
 
-def test_sampling_kernel_gives_the_same_picks(tmp_path: Path) -> None:
+def interpret(program: str, folder: Path) -> None:
+    """Run a program with a folder as its argument; Triton's kernels run on the CPU, statement by statement."""
     pytest.importorskip("triton")
+    environment = os.environ | {"TRITON_INTERPRET": "1"}  # read when Triton is imported
+    start = "import sys; from pathlib import Path; import torch; folder = Path(sys.argv[1])\n"
+    subprocess.run([sys.executable, "-c", start + program, str(folder)], check=True, cwd=ROOT, env=environment)
+
+
+def test_sampling_kernel_gives_the_same_picks(tmp_path: Path) -> None:
     torch.save(point_ops.pad_clouds(batch()), tmp_path / "clouds.pt")
     program = """
-import sys
-from pathlib import Path
-import torch
 from models.sampling_kernel import sample_by_triton
-folder = Path(sys.argv[1])
 torch.save(sample_by_triton(*torch.load(folder / "clouds.pt", weights_only=True), 35), folder / "picks.pt")
 """
-    # Triton reads this variable when it is imported: kernels run on the CPU, statement by statement.
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    subprocess.run(command, check=True, cwd=ROOT, env=environment)
+    interpret(program, tmp_path)
     picks = torch.load(tmp_path / "picks.pt", weights_only=True)
     assert picks.tolist() == expected_picks(35).tolist()
+
+
+def test_neighbour_kernel_finds_the_same(tmp_path: Path) -> None:
+    """Ties, points that lie on each other, numbers that fill no block; the first of equally near ones comes first."""
+    lattice = torch.cartesian_prod(*(torch.arange(6.0) / 16,) * 3) + 0.25
+    points = torch.cat([lattice, lattice[:9], cloud(150, seed=1)])
+    pairs = [(cloud(70, seed=2), points, 3), (points[:33], points, 8), (cloud(1, seed=3), points[:1], 1)]
+    torch.save(pairs, tmp_path / "pairs.pt")
+    program = """
+from models.neighbour_kernel import nearest_by_triton
+pairs = torch.load(folder / "pairs.pt", weights_only=True)
+torch.save([nearest_by_triton(*pair) for pair in pairs], folder / "found.pt")
+"""
+    interpret(program, tmp_path)
+    for (squared, indices), pair in zip(torch.load(tmp_path / "found.pt", weights_only=True), pairs, strict=True):
+        queries, among, k = pair
+        distances = (queries[:, None] - among).square()
+        nearest = (distances[..., 0] + distances[..., 1] + distances[..., 2]).sort(dim=1, stable=True)
+        assert torch.equal(indices, nearest.indices[:, :k])
+        assert torch.equal(squared, nearest.values[:, :k])
 
 
 def test_sampling_never_takes_a_point_near_the_origin() -> None:
@@ -90,7 +110,7 @@ def test_sampling_where_every_point_is_near_the_origin() -> None:
     assert point_ops.farthest_point_sampling([torch.full((4, 3), 0.001)], 3).tolist() == [[0, 0, 0]]
 
 
-@pytest.mark.parametrize(("n_points", "k"), [(200, 5), (3, 8), (1, 3)])
+@pytest.mark.parametrize(("n_points", "k"), [(200, 5), (200, 1), (3, 8), (1, 3)])
 def test_neighbours_equal_brute_force(n_points: int, k: int) -> None:
     points, queries = cloud(n_points, seed=1), cloud(40, seed=2)
     expected_distances, expected = plain_cfm.nearest(queries, points, k)
@@ -111,7 +131,17 @@ def test_groups_are_offsets_that_hold_their_centre() -> None:
     torch.testing.assert_close(offsets[0].square().sum(1), distances)
 
 
-def test_without_a_working_triton_the_plain_routine_is_used() -> None:
+def test_without_a_working_triton_the_plain_routines_are_used() -> None:
     with pytest.warns(UserWarning, match="Triton cannot be used here"):
-        assert point_ops._triton_sampler(torch.device("cpu")) is point_ops.sample_by_torch  # it has no CPU driver
-    point_ops._triton_sampler.cache_clear()
+        kernels = point_ops._kernels(torch.device("cpu"))  # it has no CPU driver
+    assert kernels == (point_ops.sample_by_torch, point_ops.nearest_by_blocks, 0)
+    point_ops._kernels.cache_clear()
+
+
+def test_without_fpsample_the_picks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fpsample", None)  # importing it fails
+    point_ops._has_fpsample.cache_clear()
+    with pytest.warns(UserWarning, match="slower without fpsample"):
+        found = point_ops.farthest_point_sampling(batch(), 100)
+    point_ops._has_fpsample.cache_clear()
+    assert found.tolist() == expected_picks(100).tolist()
