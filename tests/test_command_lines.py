@@ -24,6 +24,7 @@ from utils.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden"
 EPOCHS = 12
+CPU = ("--device", "cpu")
 
 
 def arguments(**options: object) -> list[str]:
@@ -48,7 +49,7 @@ def trained(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints of `handcrafted` on the scenes."""
     folder = tmp_path_factory.mktemp("checkpoints")
     options = arguments(dataset_path=scenes, class_name="biscuit", extractor="handcrafted", epochs_no=EPOCHS)
-    assert cfm_training.main([*options, "--checkpoint_savepath", str(folder)]) == 0
+    assert cfm_training.main([*CPU, *options, "--checkpoint_savepath", str(folder)]) == 0
     return folder
 
 
@@ -60,7 +61,7 @@ def evaluated(scenes: Path, trained: Path, tmp_path_factory: pytest.TempPathFact
     results = arguments(
         quantitative_folder=folder / "q", qualitative_folder=folder / "pictures", save_maps=folder / "maps"
     )
-    assert cfm_inference.main([*options, *results, "--produce_qualitatives"]) == 0
+    assert cfm_inference.main([*CPU, *options, *results, "--produce_qualitatives"]) == 0
     return folder
 
 
@@ -139,7 +140,7 @@ def wide(scenes: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) 
     for size in ("grid", "native"):
         options = arguments(dataset_path=folder / "data", class_name="biscuit", epochs_no=EPOCHS)
         options += arguments(checkpoint_folder=trained, quantitative_folder=folder / "q")
-        assert cfm_inference.main([*options, *arguments(save_maps=folder / size, map_size=size)]) == 0
+        assert cfm_inference.main([*CPU, *options, *arguments(save_maps=folder / size, map_size=size)]) == 0
     return folder
 
 
@@ -171,7 +172,7 @@ def test_token_cache_gives_the_same_checkpoint(scenes: Path, trained: Path, tmp_
     times: list[dict[str, int]] = []
     for part in ("first", "second"):
         cached = arguments(checkpoint_savepath=tmp_path / part, token_cache=tmp_path / "cache")
-        assert cfm_training.main([*options, *cached]) == 0
+        assert cfm_training.main([*CPU, *options, *cached]) == 0
         name = f"biscuit/CFM_2Dto3D_biscuit_{EPOCHS}ep_4bs.pth"
         expected = torch.load(trained / name, weights_only=True)
         found = torch.load(tmp_path / part / name, weights_only=True)
@@ -185,9 +186,9 @@ def test_token_cache_gives_the_same_checkpoint(scenes: Path, trained: Path, tmp_
 def test_options_that_contradict_the_checkpoint_are_refused(scenes: Path, trained: Path) -> None:
     options = arguments(dataset_path=scenes, class_name="biscuit", epochs_no=EPOCHS, checkpoint_folder=trained)
     with pytest.raises(UserError, match="trained with handcrafted"):
-        cfm_inference.main([*options, "--extractor", "dino_pointmae"])
+        cfm_inference.main([*CPU, *options, "--extractor", "dino_pointmae"])
     with pytest.raises(UserError, match="--keep_blocks 4: the checkpoint was trained with no such setting"):
-        cfm_inference.main([*options, "--keep_blocks", "4"])
+        cfm_inference.main([*CPU, *options, "--keep_blocks", "4"])
 
 
 @pytest.mark.slow
@@ -208,7 +209,7 @@ def test_resume_leaves_a_finished_run_and_sees_changed_files(scenes: Path, tmp_p
             xyz[140:160, 140:160] *= 0.999
             path.write_bytes(path.read_bytes()[: -xyz.nbytes] + xyz.tobytes())
             assert path.stat().st_size == size
-        assert cfm_training.main(options) == 0
+        assert cfm_training.main([*CPU, *options]) == 0
         states.append((weights.stat().st_mtime_ns, torch.load(weights, weights_only=True)["input.weight"]))
     assert states[0][0] == states[1][0]
     assert not torch.equal(states[1][1], states[2][1])
@@ -218,7 +219,7 @@ def test_raw_data_is_refused_with_the_command_to_run(scenes: Path, tmp_path: Pat
     raw = scenes.with_name("raw")
     options = arguments(dataset_path=raw, class_name="biscuit", extractor="handcrafted", checkpoint_savepath=tmp_path)
     with pytest.raises(UserError, match=r"raw data.*python processing/preprocess_mvtec.py"):
-        cfm_training.main(options)
+        cfm_training.main([*CPU, *options])
     assert not list(tmp_path.iterdir())
 
 
@@ -229,18 +230,18 @@ def test_bad_sample_stops_or_is_skipped(scenes: Path, tmp_path: Path, capsys: py
     options = arguments(dataset_path=data, class_name="biscuit", extractor="handcrafted", epochs_no=1, shots=5)
     options += arguments(checkpoint_savepath=tmp_path / "checkpoints")
     with pytest.raises(UserError, match=r"003\.tiff"):
-        cfm_training.main(options)
-    assert cfm_training.main([*options, "--skip_bad"]) == 0
+        cfm_training.main([*CPU, *options])
+    assert cfm_training.main([*CPU, *options, "--skip_bad"]) == 0
     assert capsys.readouterr().err.count("003.tiff: cannot be read") == 1
     settings = json.loads((tmp_path / "checkpoints/biscuit/CFM_biscuit_1ep_4bs.json").read_text())
     assert settings["images"] == 4
     for _ in range(2):
-        assert cfm_training.main([*options, "--skip_bad", "--token_cache", str(tmp_path / "cache")]) == 0
+        assert cfm_training.main([*CPU, *options, "--skip_bad", "--token_cache", str(tmp_path / "cache")]) == 0
     assert len(list((tmp_path / "cache").iterdir())) == 4
 
 
 def test_user_errors_have_status_2_and_no_traceback(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    status = cli.run(lambda: cfm_training.main(arguments(dataset_path=tmp_path / "none", class_name="bagel")))
+    status = cli.run(lambda: cfm_training.main([*CPU, *arguments(dataset_path=tmp_path / "none", class_name="bagel")]))
     assert status == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ")
@@ -250,7 +251,7 @@ def test_user_errors_have_status_2_and_no_traceback(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("value", ["0", "1.5", "-0.1", "nan"])
 def test_pixel_fraction_outside_its_range_is_refused(value: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        cfm_training.main(["--class_name", "bagel", f"--pixel_fraction={value}"])
+        cfm_training.main([*CPU, "--class_name", "bagel", f"--pixel_fraction={value}"])
     assert stopped.value.code == 2
     assert "--pixel_fraction: expected a number above 0, at most 1" in capsys.readouterr().err
 
@@ -297,7 +298,7 @@ def test_original_authors_checkpoint_in_the_papers_setting(
         quantitative_folder=tmp_path / "q",
         save_maps=tmp_path / "maps",
     )
-    assert cfm_inference.main(options) == 0
+    assert cfm_inference.main([*CPU, *options]) == 0
     assert "'mode': 'batchnorm'" in capsys.readouterr().out
     for part, case in (("good", "plank"), ("bad", "near")):
         smoothed = np.load(GOLDEN / "cases" / f"{case}.npz")["batchnorm/smoothed"]
@@ -318,7 +319,7 @@ def test_training_in_the_papers_setting(public_files: Path, tmp_path: Path) -> N
         rgb_weights=public_files / "dino_vitbase8_pretrain.pth",
         xyz_weights=public_files / "pretrain.pth",
     )
-    assert cfm_training.main(options) == 0
+    assert cfm_training.main([*CPU, *options]) == 0
     state = torch.load(tmp_path / "thing/CFM_2Dto3D_thing_1ep_4bs.pth", weights_only=True)
     assert state["output.weight"].shape == (384, (768 + 384) // 2)
     settings = json.loads((tmp_path / "thing/CFM_thing_1ep_4bs.json").read_text())

@@ -20,7 +20,7 @@ from processing import aggregate_results, preprocess_mvtec
 from utils import cli
 from utils.errors import UserError
 
-RUN = ["--class_name", "cap", "--epochs_no", "2", "--batch_size", "3"]
+RUN = ["--class_name", "cap", "--epochs_no", "2", "--batch_size", "3", "--device", "cpu"]
 WEIGHTS = "cap/DBMRNet_cap_2ep_3bs.safetensors"
 
 

@@ -40,7 +40,7 @@ def train_both(folder: Path) -> Trained:
         tifffile.imwrite(path, tifffile.imread(path)[15:-15], photometric="rgb")
     assert preprocess_mvtec.main([str(raw), "--workers", "1"]) == 0
     scenes = folder / "raw_preprocessed"
-    common = ["--dataset_path", str(scenes), "--class_name", "cap"]
+    common = ["--dataset_path", str(scenes), "--class_name", "cap", "--device", "cpu"]
     cfm = ["--extractor", "handcrafted", "--epochs_no", "8", "--checkpoint_savepath", str(folder / "checkpoints/cfm")]
     assert cfm_training.main([*common, *cfm]) == 0
     small = ["--preset", "small", "--epochs_no", "2", "--batch_size", "4"]

@@ -1,5 +1,6 @@
 """What happens with the test images of one class, whatever the method: predictions, saved maps, report, pictures."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -123,7 +124,10 @@ class ClassRun:
         thresholds = None if self.thresholds is None else self.thresholds.as_json()
         made = config, versions(), timing
         path = write_results(folder, *key, metrics, self.predictions, *made, branches, thresholds)
-        write_report(path, self.samples)
+        try:
+            write_report(path, self.samples)
+        except ImportError as error:
+            print(f"{path.with_suffix('')}: the report is left out, a package is missing ({error}).", file=sys.stderr)
         return path
 
     def write_pictures(self, folder: Path, show: bool) -> None:

@@ -34,6 +34,7 @@ def test_answers_are_those_of_the_evaluation(
     method: str, detectors: dict[str, Detector], trained: Trained, tmp_path: Path
 ) -> None:
     words = ["--dataset_path", str(trained.scenes), "--class_name", "cap", "--quantitative_folder", str(tmp_path)]
+    words += ["--device", "cpu"]
     if method == "CFM":
         options = ["--checkpoint_folder", str(trained.cfm.parent), "--epochs_no", "8"]
         assert cfm_inference.main([*words, *options]) == 0

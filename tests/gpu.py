@@ -1,0 +1,39 @@
+"""The device of the tests that compare a GPU with the CPU: CUDA's, or the one that GPU_TESTS_DEVICE names.
+
+With GPU_TESTS_DEVICE=cpu the CPU takes the GPU's place, which tries the tests themselves.
+"""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from utils.devices import pick_device
+
+NAME = os.environ.get("GPU_TESTS_DEVICE", "cuda")
+AVAILABLE = NAME == "cpu" or torch.cuda.is_available()
+GPU = pick_device(NAME) if AVAILABLE else torch.device("cuda")
+CPU = torch.device("cpu")
+DEVICES = {"cpu": CPU, "gpu": GPU}
+
+needs_gpu = pytest.mark.skipif(not AVAILABLE, reason="needs a CUDA GPU")
+
+
+@contextmanager
+def waits() -> Iterator[list[str]]:
+    """Lists what waits for the GPU inside; nothing does on a CPU."""
+    found: list[str] = []
+    if GPU.type == "cpu":
+        yield found
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield found
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    found += [f"{warning.filename}:{warning.lineno}" for warning in caught if "synchronizing" in str(warning.message)]
