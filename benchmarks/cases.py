@@ -3,6 +3,7 @@
 Inputs are generated and seeded, weights are random: the arithmetic does not depend on their values.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from models.extractors.dino import DinoEncoder
 from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings
 from models.extractors.point_mae import PointMAEEncoder
 from models.token_store import batches, extract_batch
+from models.tokens import Tokens
 from utils.devices import DTYPES, pick_device
 
 BATCH = {"cpu": 1, "cuda": 16}
@@ -134,6 +136,11 @@ def training(setting: Setting, precision: str, pixel_fraction: float = 1.0) -> W
     frozen = extractor(precision, device)
     batch = extract_batch([sample(seed) for seed in range(TRAINING_BATCH)], frozen, device)
     mappers = detector(frozen, precision, device)
+    return Work(training_step(mappers, batch, pixel_fraction), len(batch), device.type)
+
+
+def training_step(mappers: CrossmodalDetector, batch: list[Tokens], pixel_fraction: float) -> Callable[[], None]:
+    """An optimiser step, to be called again and again."""
     optimizer = torch.optim.Adam(mappers.parameters(), lr=LEARNING_RATE)
     generator = torch.Generator().manual_seed(0)
 
@@ -143,7 +150,7 @@ def training(setting: Setting, precision: str, pixel_fraction: float = 1.0) -> W
         mappers.backward(images)
         optimizer.step()
 
-    return Work(step, len(batch), device.type)
+    return step
 
 
 def plain_inputs() -> dict[str, Any]:

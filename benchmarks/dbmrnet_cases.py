@@ -1,6 +1,7 @@
 """DBMRNet: a training step and inference, with random weights on the domes of `cases`."""
 
 import statistics
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,23 +24,35 @@ EPOCHS, SEED = 300, 0
 def training(setting: Setting, preset: str, precision: str) -> Work:
     """One optimiser step on prepared samples in the device's memory: a steady epoch, without its validation."""
     device = pick_device(setting.device)
-    model, items = ModelSettings(preset), [cases.sample(seed) for seed in range(TRAINING_BATCH[device.type])]
-    rate = PRESETS[preset].learning_rate
+    items = [cases.sample(seed) for seed in range(TRAINING_BATCH[device.type])]
+    learner, step = training_step(preset, precision, items, device)
+    return Work(step, len(items), device.type, partial(describe, learner.detector, items))
+
+
+def training_step(
+    preset: str, precision: str, items: list[Sample], device: torch.device
+) -> tuple[DBMRNetLearner, Callable[[], object]]:
+    """A learner and its step on these samples, to be called again and again."""
+    model, rate = ModelSettings(preset), PRESETS[preset].learning_rate
     config = DBMRNetConfig(model, {}, precision, EPOCHS, len(items), SEED, rate, WARMUP_EPOCHS)
     learner = DBMRNetLearner(config, prepare(items, model, SEED, device), None)
-    generator, batch = torch.Generator().manual_seed(SEED), list(range(len(items)))
-    step = partial(learner.step, batch, generator)
-    return Work(step, len(items), device.type, partial(describe, learner.detector, items))
+    return learner, partial(learner.step, list(range(len(items))), torch.Generator().manual_seed(SEED))
 
 
 def inference(setting: Setting, preset: str, precision: str) -> Work:
     """Samples in memory → fused maps and scores on the CPU; preparation included, K passes."""
     device = pick_device(setting.device)
     items = [cases.sample(seed) for seed in range(INFERENCE_BATCH[device.type])]
+    detector = untrained(preset, precision, items, device)
+    return Work(partial(scores, detector, items), len(items), device.type, partial(describe, detector, items))
+
+
+def untrained(preset: str, precision: str, items: list[Sample], device: torch.device) -> DBMRNetDetector:
+    """A detector with random weights that knows the radii of these samples."""
     detector = DBMRNetDetector(ModelSettings(preset), precision, SEED).to(device).eval()
     # Else the rebuilt points would lie far from the cloud, where searching neighbours takes another time.
     detector.network.fit_radii(detector.prepare(items))
-    return Work(partial(scores, detector, items), len(items), device.type, partial(describe, detector, items))
+    return detector
 
 
 def scores(detector: DBMRNetDetector, items: list[Sample]) -> list[float]:

@@ -12,7 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cases import detector, extractor, sample
 from benchmarks.measure import Setting, Work
+from datasets.sample import Sample
 from models.extractors import point_mae
+from models.extractors.dino_pointmae import DinoPointMAE
 from models.point_ops import group_points
 from models.token_store import extract_batch
 from models.tokens import group_clouds
@@ -29,9 +31,11 @@ def stage(setting: Setting, name: str, precision: str) -> Work:
     return Work(step, 1, device.type, lambda: {"gflop": gigaflops(step)})
 
 
-def stages(precision: str, device: torch.device) -> dict[str, Callable[[], Any]]:
-    """Name → the work, on inputs that are ready."""
-    item, frozen = sample(), extractor(precision, device)
+def stages(
+    precision: str, device: torch.device, item: Sample | None = None, frozen: DinoPointMAE | None = None
+) -> dict[str, Callable[[], Any]]:
+    """Name → the work, on inputs that are ready; a sample and an extractor may be given."""
+    item, frozen = item or sample(), frozen or extractor(precision, device)
     mappers = detector(frozen, precision, device).eval()
     rgb, xyz, valid = (t[None].to(device) for t in (item.rgb, item.xyz, item.valid))
     groups = group_clouds(xyz, valid, point_mae.N_GROUPS)[0]

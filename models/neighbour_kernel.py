@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-QUERIES, POINTS = 32, 128
+QUERIES, POINTS = 32, 64
 """Of the pairs that a program looks at together."""
 
 MOST = 8
@@ -30,6 +30,7 @@ def nearest_by_triton(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, 
             *counts,
             QUERIES,
             POINTS,
+            num_warps=8,
             enable_fp_fusion=False,  # else rounded otherwise than by the other versions
         )
     return squared, indices

@@ -4,9 +4,6 @@ With GPU_TESTS_DEVICE=cpu the CPU takes the GPU's place, which tries the tests t
 """
 
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -20,20 +17,3 @@ CPU = torch.device("cpu")
 DEVICES = {"cpu": CPU, "gpu": GPU}
 
 needs_gpu = pytest.mark.skipif(not AVAILABLE, reason="needs a CUDA GPU")
-
-
-@contextmanager
-def waits() -> Iterator[list[str]]:
-    """Lists what waits for the GPU inside; nothing does on a CPU."""
-    found: list[str] = []
-    if GPU.type == "cpu":
-        yield found
-        return
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            yield found
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-    found += [f"{warning.filename}:{warning.lineno}" for warning in caught if "synchronizing" in str(warning.message)]

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.waits import waits
 from models.cfm import training
 from models.cfm.detector import CrossmodalDetector
 from models.point_ops import farthest_point_sampling, nearest_neighbours
 from models.tokens import Tokens, group_clouds
-from tests.gpu import CPU, DEVICES, GPU, needs_gpu, waits
+from tests.gpu import CPU, DEVICES, GPU, needs_gpu
 from utils.checkpoint import CheckpointName
 
 pytestmark = needs_gpu
@@ -68,7 +69,7 @@ def test_training_step_equals_the_cpus_and_does_not_wait(
         found.backward([tokens.draw_pixels(share, generator) for tokens in resident])
 
     step()  # fills what is kept from step to step
-    with waits() as waited:
+    with waits(GPU) as waited:
         step()
         gradients = [parameter.grad for parameter in found.parameters()]
         optimizer.step()

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.waits import waits
 from datasets.sample import Sample
 from models.dbmrnet import training
 from models.dbmrnet.detector import DBMRNetDetector
 from models.dbmrnet.inputs import Inputs, prepare
 from models.dbmrnet.settings import ModelSettings
 from models.dbmrnet.training import DBMRNetConfig, DBMRNetLearner
-from tests.gpu import CPU, DEVICES, GPU, needs_gpu, waits
+from tests.gpu import CPU, DEVICES, GPU, needs_gpu
 from utils.checkpoint import CheckpointName
 
 pytestmark = needs_gpu
@@ -63,7 +64,7 @@ def test_training_step_waits_once(on_gpu: Inputs) -> None:
     learner = DBMRNetLearner(configuration("fp32"), on_gpu, None)
     generator = torch.Generator().manual_seed(0)
     learner.step([0, 1, 2, 3], generator)  # fills what is kept from step to step
-    with waits() as waited:
+    with waits(GPU) as waited:
         learner.step([3, 1], generator)
     assert len(waited) <= 1, waited  # the numbers of visible centres are read
 
