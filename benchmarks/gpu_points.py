@@ -1,6 +1,5 @@
 """Steps of on_gpu.py: the machine's own rates, and routines on points and operators, each against its equal."""
 
-import importlib.util
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -59,7 +58,7 @@ def sampling(task: Task) -> None:
     """Farthest points: Triton, torch and fpsample take the same ones."""
     device = pick_device(task.device)
     kernels = triton_kernels(device)
-    if importlib.util.find_spec("fpsample") is None:
+    if not point_ops._has_fpsample():
         raise Skipped("fpsample is missing, which the picks are compared with")
     routines = {"torch": point_ops.sample_by_torch} | ({"Triton": kernels.sample} if kernels else {})
     sizes, groups = ((1, 300, 3000), 64) if task.small else ((1, 300, 18743, 50176), 1024)
