@@ -63,9 +63,10 @@ def run(main: Callable[[], int]) -> int:
 
 
 LESS_MEMORY = (
-    "the memory is full. Take --precision bf16, train with a smaller --batch_size (CFM also: --pixel_fraction 0.1; "
-    "DBMRNet: a smaller --preset), end other programs that use the device, or take another --device. Files that are "
-    "finished stay as they are; the same command with --resume goes on with a training run."
+    "the memory is full. Take --precision bf16 or, in training, a smaller --batch_size (CFM: also --pixel_fraction; "
+    "DBMRNet: a smaller --preset); a run with other settings begins anew. With the same ones --resume goes on from the "
+    "last saved epoch, once other programs have left the memory, or on another --device. Files that are finished stay "
+    "as they are."
 )
 
 

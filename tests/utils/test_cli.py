@@ -113,7 +113,7 @@ def test_full_memory_says_what_to_lower(error: BaseException, said: str, capsys:
     assert cli.run(main) == 2
     written = capsys.readouterr().err
     assert written.startswith(
-        f"error: {said}the memory is full. Take --precision bf16, train with a smaller --batch_size"
+        f"error: {said}the memory is full. Take --precision bf16 or, in training, a smaller --batch_size"
     )
     assert "--resume goes on" in written
 
