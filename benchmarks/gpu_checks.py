@@ -160,29 +160,29 @@ def load(task: Task) -> None:
     counts = ["--train", "4", "--validation", "1", "--test", "1", "--size", "160", "--classes", CLASS]
     data = scenes.make_scenes(task.folder, *counts)
     common = ["--dataset_path", str(data), "--class_name", CLASS, "--epochs_no", "2", "--device", task.device]
-    for method, words in {
-        "cfm": ["--extractor", "handcrafted"],
-        "dbmrnet": ["--preset", "small", "--batch_size", "2"],
-    }.items():
-        folder = task.folder / "checkpoints" / method
-        scenes.call(f"{method}_training.py", *common, *words, "--checkpoint_savepath", str(folder))
-        here = scores(folder / CLASS, data, task.device)
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        try:
-            there = in_fresh_process(scores, folder / CLASS, data, "auto")
-        finally:
-            os.environ.pop("CUDA_VISIBLE_DEVICES")
-            os.environ.update({"CUDA_VISIBLE_DEVICES": visible} if visible is not None else {})
-        deviation = max(abs(a / b - 1) for a, b in zip(here, there, strict=True))
+    methods = {"cfm": ["--extractor", "handcrafted"], "dbmrnet": ["--preset", "small", "--batch_size", "2"]}
+    folders = [task.folder / "checkpoints" / method / CLASS for method in methods]
+    for (method, words), folder in zip(methods.items(), folders, strict=True):
+        scenes.call(f"{method}_training.py", *common, *words, "--checkpoint_savepath", str(folder.parent))
+    here = scores(folders, data, task.device)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    try:
+        there = in_fresh_process(scores, folders, data, "auto")
+    finally:
+        os.environ.pop("CUDA_VISIBLE_DEVICES")
+        os.environ.update({"CUDA_VISIBLE_DEVICES": visible} if visible is not None else {})
+    for method, found, expected in zip(methods, there, here, strict=True):
+        deviation = max(abs(a / b - 1) for a, b in zip(found, expected, strict=True))
         task.check(deviation < ROUNDING, f"{method}: scores without a GPU, largest relative difference", deviation)
 
 
-def scores(checkpoint: Path, data: Path, device: str) -> list[float]:
-    """Scores of the test parts by a checkpoint."""
+def scores(checkpoints: list[Path], data: Path, device: str) -> list[list[float]]:
+    """Scores of some test parts by each checkpoint."""
     from datasets.readers import read_rgb, read_xyz
     from datasets.records import scan
     from models import load_detector
 
-    detector = load_detector(checkpoint, device=device)
-    return [detector.predict(read_rgb(r.rgb), read_xyz(r.xyz)).score for r in scan(data, CLASS, "test")[:4]]
+    parts = [(read_rgb(record.rgb), read_xyz(record.xyz)) for record in scan(data, CLASS, "test")[:4]]
+    detectors = [load_detector(checkpoint, device=device) for checkpoint in checkpoints]
+    return [[detector.predict(*part).score for part in parts] for detector in detectors]

@@ -124,7 +124,7 @@ def reading(task: Task) -> None:
             cases.scores([item for _, item in batch], frozen, mappers, device)
 
     task.tell("reading alone", 1 / seconds_an_image(task, read, len(records)), "images/s")
-    tell_speed(task, f"CFM with reading, {size} at a time, bf16", step, len(records), "bf16")
+    task.tell(f"CFM with reading, {size} at a time, bf16", 1 / seconds_an_image(task, step, len(records)), "images/s")
 
 
 def training(task: Task) -> None:
