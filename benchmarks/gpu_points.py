@@ -68,9 +68,8 @@ def sampling(task: Task) -> None:
         coordinates, distances = (part.to(device) for part in point_ops.pad_clouds(clouds))
         case = f"N = {n_points}, B = {n_clouds}"
         for name, sample in routines.items():
-            task.check(
-                torch.equal(sample(coordinates, distances, groups).cpu(), expected), f"{name} = fpsample, {case}", True
-            )
+            same = torch.equal(sample(coordinates, distances, groups).cpu(), expected)
+            task.check(same, f"{name} takes the points that fpsample takes, {case}", same)
             if name == "Triton" or n_points == sizes[-2]:
                 seconds = per_call(task, partial(sample, coordinates, distances, groups), 1)
                 task.tell(f"sampling by {name}, {case}", 1000 * seconds, "ms")
