@@ -1,6 +1,8 @@
 """The run that asks a GPU everything: its steps' answers, how they end, and planted faults. The CPU takes its place."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,3 +177,19 @@ def test_wheel_that_is_missing_is_told(
     monkeypatch.setattr(wheels, "PACKAGES", {"pytest": "pytest", "no-such-package": "no_such_package"})
     assert wheels.install(tmp_path, tmp_path / "target") == 0
     assert capsys.readouterr().out.startswith("no-such-package: left out: ")
+
+
+def test_tests_of_a_gpu_import_only_what_they_need() -> None:
+    """They are collected without what other tests and other programs need."""
+    program = """
+import sys
+for name in "fpsample plotly imagecodecs open3d wandb playwright timm pandas matplotlib sklearn jinja2".split():
+    sys.modules[name] = None  # importing it fails
+import pytest
+raise SystemExit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", *sys.argv[1:]]))
+"""
+    files = ("test_cuda.py", "test_golden_on_cuda.py", "dbmrnet/test_on_cuda.py")
+    command = [sys.executable, "-c", program, *(f"tests/models/{file}" for file in files)]
+    ran = subprocess.run(command, cwd=gpu_checks.ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout
+    assert {line.split(":")[0] for line in ran.stdout.splitlines() if line} == set(command[-3:])

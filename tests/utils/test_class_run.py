@@ -1,6 +1,7 @@
 """utils/class_run.py: predictions of the whole detector and of its branches, saved maps, figures with more panels."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,20 @@ def test_branches_are_predictions_of_their_own(tmp_path: Path) -> None:
     seen, unseen = evaluate(run.branches["3D only"]), evaluate(run.branches["2D only"])
     assert seen["i_auroc"] == 1.0 > unseen["i_auroc"]
     assert run.timing()["seconds_per_image_median"] == 1.25
+
+
+def test_without_plotly_only_the_report_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "plotly", None)  # importing it fails
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    run = ClassRun("gear", None, with_pictures=False)
+    collect(run)
+    path = run.write_results(tmp_path, 2, 4, {"method": "x"}, "cpu")
+    assert json.loads(path.read_text())["config"] == {"method": "x"}
+    assert path.with_suffix(".md").exists()
+    assert not list(tmp_path.rglob("*.html"))
+    assert "the report is left out, a package is missing" in capsys.readouterr().err
 
 
 def test_another_map_can_be_saved(tmp_path: Path) -> None:
