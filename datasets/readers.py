@@ -9,7 +9,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from datasets.frames import BORDER, border_share, unpad
+from datasets.frames import unpad
+from datasets.raw_scans import is_raw
 from utils.errors import UserError
 from utils.files import read_with
 
@@ -101,11 +102,10 @@ def read_stamp(path: Path) -> dict[str, Any] | None:
 
 
 def refuse_raw(xyz: np.ndarray, path: Path, dataset_path: Path, rgb_size: tuple[int, ...] | None = None) -> None:
-    """Refuse a scan whose background plane is still there: more than half of its border is valid, and it has no stamp.
+    """Refuse a scan whose background plane is still there (`datasets.raw_scans.is_raw`), unless its file has a stamp.
 
-    The border is the outer 10 pixels of the frame, where the published preprocessing fits the plane. Of a cloud that
-    was zero-padded to a square, the area without the padding is judged. A stamped one may be a part that fills the
-    frame.
+    Of a cloud that was zero-padded to a square, the area without the padding is judged. A stamped one may be a flat part
+    that fills the frame.
 
     Args:
         xyz: (h, w, 3), invalid points (0, 0, 0).
@@ -118,12 +118,12 @@ def refuse_raw(xyz: np.ndarray, path: Path, dataset_path: Path, rgb_size: tuple[
     """
     if rgb_size is not None and xyz.shape[:2] != rgb_size:
         xyz = unpad(xyz, rgb_size)
-    share = border_share((xyz != 0).all(axis=2))
-    if share > 0.5 and read_stamp(path) is None:
+    if is_raw(xyz) and read_stamp(path) is None:
         raise UserError(
-            f"{path}: raw data, {share:.0%} of the {BORDER}-pixel frame border is valid; expected a cloud without its "
-            "background plane. Preprocess the dataset and pass the new folder: "
-            f"python processing/preprocess_mvtec.py {shlex.quote(str(dataset_path))}"
+            f"{path}: raw data, the plane that the part lies on is still there and reaches the frame's border; expected "
+            "a cloud without it. Preprocess the dataset and pass the new folder: "
+            f"python processing/preprocess_mvtec.py {shlex.quote(str(dataset_path))} (a flat part that fills the frame: "
+            "processing/convert_rgbd.py --background none)"
         )
 
 

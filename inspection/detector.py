@@ -62,8 +62,8 @@ class Detector:
             rgb: (h, w, 3) uint8, or a PIL image.
             xyz: (h, w, 3) organised cloud, metres in the camera's frame, invalid points (0, 0, 0); or zero-padded to
                 the square of side max(h, w).
-            raw: whether the background is still in the cloud; it is then removed as in the training data. None judges
-                by the frame: more than half of its border, 10 pixels wide, is valid. A raw scan whose border was not
+            raw: whether the background is still in the cloud; it is then removed as in the training data. None looks
+                whether its plane reaches the frame's border (`datasets.raw_scans`). A raw scan whose border was not
                 measured has to be declared.
 
         Raises:

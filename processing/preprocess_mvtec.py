@@ -11,10 +11,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 from datasets.mvtec3d import missing_samples
+from datasets.raw_scans import is_raw
 from datasets.readers import read_xyz
 from datasets.records import SPLITS, class_names, scan
 from processing.bulk import process, summary, without_source
-from processing.clean_files import Job, clean, copy_extras, is_cleaned
+from processing.clean_files import NO_PLANE, Job, clean, copy_extras
 from processing.manifest import Preprocessing, check_folders, read_manifest
 from utils.cli import run
 from utils.errors import UserError
@@ -87,13 +88,13 @@ def check_raw(jobs: list[Job]) -> None:
     """Stop at once where the first, the middle and the last cloud lack the background plane."""
     probes = {job.name: job.record.xyz for job in (jobs[:1] + jobs[len(jobs) // 2 :][:1] + jobs[-1:])}
     try:
-        cleaned = probes and all(is_cleaned(read_xyz(path)) for path in probes.values())
+        cleaned = probes and not any(is_raw(read_xyz(path)) for path in probes.values())
     except UserError:
         return  # reported with its file later
     if cleaned:
         raise UserError(
-            f"{next(iter(probes.values()))}: at most half of the frame border is valid, so the background plane is "
-            "missing: already preprocessed (use it as it is), or no raw scan. A second plane would cut into the object."
+            f"{next(iter(probes.values()))}: {NO_PLANE}: already preprocessed (use it as it is), or no raw scan. Cut "
+            "along another plane, the object would lose a part."
         )
 
 

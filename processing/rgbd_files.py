@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.frames import BORDER
+from datasets.frames import BORDER, border_share
+from datasets.raw_scans import REACH
 from datasets.readers import open_image, read_array, read_gt, read_rgb
 from datasets.records import SUFFIXES
 from processing.background import object_mask
 from processing.bulk import Outcome
-from processing.clean_files import copy_file, is_cleaned
+from processing.clean_files import copy_file
 from processing.cloud_files import read_cloud
 from processing.manifest import write_cloud
 from processing.rgbd_depth import depth_to_points, measured, to_cloud
@@ -189,10 +190,10 @@ def _foreground(job: Job, cloud: np.ndarray) -> np.ndarray:
         return (cloud[..., 2] >= near) & (cloud[..., 2] <= far)
     if done.background == "none":
         return np.ones(cloud.shape[:2], bool)
-    if is_cleaned(cloud):
+    if (share := border_share((cloud != 0).all(axis=2))) < REACH:
         raise UserError(
-            f"{path}: at most half of the {BORDER}-pixel frame border is valid; --background plane expects a flat "
-            f"ground that fills the frame border. {_other_ways(cloud)}"
+            f"{path}: {share:.0%} of the {BORDER}-pixel frame border is valid; --background plane expects a flat "
+            f"ground that reaches the frame border. {_other_ways(cloud)}"
         )
     try:
         return object_mask(cloud, np.random.default_rng([done.seed, zlib.crc32(job.name.encode())]), done.settings)

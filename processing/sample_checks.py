@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from datasets.frames import border_share, unpad
+from datasets.frames import unpad
+from datasets.raw_scans import is_raw
 from datasets.readers import mask_of, open_image, read_array, read_stamp
 from datasets.records import Record
 from processing.alignment import edge_maps
@@ -137,7 +138,7 @@ def _frame(figures: Figures, rgb: np.ndarray, xyz: np.ndarray) -> None:
     figures.stamp = read_stamp(figures.record.xyz)
     framed = xyz if xyz.shape == rgb.shape else unpad(xyz, rgb.shape[:2])
     valid: np.ndarray = (framed != 0).all(axis=2)
-    figures.raw = figures.stamp is None and border_share(valid) > 0.5
+    figures.raw = figures.stamp is None and is_raw(framed)
     if valid.any() and not valid.all():
         figures.black = bool((rgb[~valid] == 0).all(axis=1).mean() > _BLACK)
 
