@@ -17,8 +17,10 @@ from utils.errors import UserError
 
 
 def cloud(height: int = 40, width: int = 60) -> np.ndarray:
-    """A raw scan: every point is valid."""
-    return np.random.default_rng(0).uniform(0.4, 0.6, (height, width, 3)).astype(np.float32)
+    """A raw scan: a rough table in front of the camera."""
+    v, u = np.mgrid[:height, :width]
+    z = 0.5 + np.random.default_rng(0).normal(0, 1e-4, v.shape)
+    return np.stack([u * 1e-3 + 0.01, v * 1e-3 + 0.01, z], axis=-1).astype(np.float32)
 
 
 def test_stamped_cloud_may_fill_the_frame(tmp_path: Path) -> None:
@@ -31,7 +33,7 @@ def test_stamped_cloud_may_fill_the_frame(tmp_path: Path) -> None:
     for text in ("[]", '{"other": 1}', '{"preprocessing": 1}', "a photograph"):
         tifffile.imwrite(path, xyz, photometric="rgb", metadata=None, description=text)
         assert read_stamp(path) is None
-        with pytest.raises(UserError, match="raw data, 100%"):
+        with pytest.raises(UserError, match="raw data, the plane that the part lies on is still there"):
             refuse_raw(xyz, path, tmp_path)
 
 

@@ -288,7 +288,7 @@ def test_preprocessed_data_are_refused(raw: Path) -> None:
         without_stamp(path)
     before = tree(target)
     for options in ((), ("--in_place",)):
-        with pytest.raises(UserError, match=r"at most half of the frame border is valid.*already preprocessed"):
+        with pytest.raises(UserError, match=r"no background plane reaches the frame's border: already preprocessed"):
             preprocess(target, *options)
     assert not target.with_name("raw_preprocessed_preprocessed").exists()
     assert tree(target) == before
@@ -299,17 +299,25 @@ def test_single_preprocessed_file_is_not_cut_again(raw: Path) -> None:
     name = "part/train/good/xyz/001.tiff"
     shutil.copy(raw.with_name("raw_preprocessed") / name, raw / name)
     without_stamp(raw / name)
-    with pytest.raises(UserError, match=r"1 samples could not.*\n.*001\.tiff: at most half of the 10-pixel"):
+    with pytest.raises(UserError, match=r"1 samples could not.*\n.*001\.tiff: no background plane reaches"):
         preprocess(raw, "--in_place")
 
 
-def test_scan_with_a_mostly_invalid_border_is_listed(raw: Path) -> None:
+@pytest.mark.parametrize(("columns", "listed"), [(65, False), (115, True)])
+def test_scan_without_enough_of_its_border_is_listed(raw: Path, columns: int, listed: bool) -> None:
+    """With 47 % of the border left the table is still known, with 10 % it is not."""
     path = raw / "part/train/good/xyz/001.tiff"
     xyz = tifffile.imread(path)
-    xyz[:, :65] = 0  # 47 % of the border remains
+    xyz[:, :columns] = 0
     tifffile.imwrite(path, xyz, photometric="rgb")
-    with pytest.raises(UserError, match=r"1 samples could not.*\n.*001\.tiff: at most half of the 10-pixel"):
+    if listed:
+        with pytest.raises(UserError, match=r"1 samples could not.*\n.*001\.tiff: no background plane reaches"):
+            preprocess(raw)
+    else:
         preprocess(raw)
+        kept = tifffile.imread(raw.with_name("raw_preprocessed") / "part/train/good/xyz/001.tiff")[15:-15]
+        assert not (kept != 0)[:, :columns].any()
+        assert 0.1 < (kept != 0).all(axis=2)[:, columns:].mean() < 0.5
 
 
 def test_random_draws_depend_on_seed_and_file_alone(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
