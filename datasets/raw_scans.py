@@ -41,7 +41,7 @@ def background_plane(xyz: np.ndarray) -> np.ndarray | None:
 
     Returns:
         (4,) float64: unit normal n, towards the camera, and offset d of n·p + d = 0; good to a fraction of
-        PLANE_DISTANCE. None where there is no such plane: a preprocessed scan, or one whose background was not measured.
+        PLANE_DISTANCE. None without such a plane: a preprocessed scan, or one whose background was not measured.
     """
     valid = (xyz != 0).all(axis=2)
     share = border_share(valid)

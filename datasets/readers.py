@@ -104,8 +104,8 @@ def read_stamp(path: Path) -> dict[str, Any] | None:
 def refuse_raw(xyz: np.ndarray, path: Path, dataset_path: Path, rgb_size: tuple[int, ...] | None = None) -> None:
     """Refuse a scan whose background plane is still there (`datasets.raw_scans.is_raw`), unless its file has a stamp.
 
-    Of a cloud that was zero-padded to a square, the area without the padding is judged. A stamped one may be a flat part
-    that fills the frame.
+    Of a cloud that was zero-padded to a square, the area without the padding is judged. A stamped one may be a flat
+    part that fills the frame.
 
     Args:
         xyz: (h, w, 3), invalid points (0, 0, 0).
@@ -120,10 +120,10 @@ def refuse_raw(xyz: np.ndarray, path: Path, dataset_path: Path, rgb_size: tuple[
         xyz = unpad(xyz, rgb_size)
     if is_raw(xyz) and read_stamp(path) is None:
         raise UserError(
-            f"{path}: raw data, the plane that the part lies on is still there and reaches the frame's border; expected "
-            "a cloud without it. Preprocess the dataset and pass the new folder: "
-            f"python processing/preprocess_mvtec.py {shlex.quote(str(dataset_path))} (a flat part that fills the frame: "
-            "processing/convert_rgbd.py --background none)"
+            f"{path}: raw data, the plane that the part lies on is still there and reaches the frame's border; "
+            "expected a cloud without it. Preprocess the dataset and pass the new folder: "
+            f"python processing/preprocess_mvtec.py {shlex.quote(str(dataset_path))} (a flat part that fills the "
+            "frame: processing/convert_rgbd.py --background none)"
         )
 
 

@@ -1,6 +1,7 @@
 """Score nominal images and keep the scores beside the checkpoint: they give thresholds for any false-alarm rate."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from datasets.records import NominalSplit
 from datasets.sample import Sample, iter_samples
 from inspection.checkpoints import find_run
 from inspection.detector import load_detector
+from inspection.input_check import measure
 from models.calibration import Pipeline, nominal_scores
 from utils import cli
 from utils.thresholds import NominalScores, save_scores, thresholds_path
@@ -54,10 +56,18 @@ def calibrate_on(
     samples: Iterable[Sample], pipeline: Pipeline, source: str, path: Path, weights: str
 ) -> NominalScores | None:
     """The same from samples in memory; the scores, None without any sample. source: see `NominalScores`."""
-    scores = nominal_scores(pipeline, samples, source, weights)
+    inputs: list[dict[str, float]] = []
+
+    def measured() -> Iterator[Sample]:
+        for sample in samples:
+            inputs.append(measure(sample))
+            yield sample
+
+    scores = nominal_scores(pipeline, measured(), source, weights)
     if scores is None:
         print("no thresholds: there are no good images besides those that were trained on")
         return None
+    scores = replace(scores, inputs={name: [found[name] for found in inputs] for name in inputs[0]})
     save_scores(path, scores)
     print(scores.thresholds().statement())
     return scores

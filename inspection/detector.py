@@ -24,11 +24,13 @@ from datasets.sample import Sample, make_sample
 from inspection.answer import Answer, Region
 from inspection.checkpoints import Run, find_run
 from inspection.cleaning import clean, needs_cleaning
+from inspection.input_check import measure
 from inspection.regions import find_regions
 from models.calibration import Pipeline
 from utils import cli
 from utils.errors import UserError
 from utils.files import sha256_text
+from utils.input_limits import outside
 from utils.thresholds import DEFAULT_RATE, Thresholds, load_thresholds, thresholds_path
 
 
@@ -73,11 +75,14 @@ class Detector:
         grid_map = self._map(sample).numpy()
         regions: list[Region] = []
         labels = np.zeros(cloud.shape[:2], np.int32)
+        score, anomalous = float(grid_map.max()), None
+        reasons: tuple[str, ...] = ()
         if self.thresholds is not None:
             regions, labels = find_regions(grid_map, cloud, self.thresholds)
-        score = float(grid_map.max())
-        anomalous = None if self.thresholds is None else score > self.thresholds.image
-        return Answer(score, anomalous, from_square(grid_map, cloud.shape), regions, labels, cleaned)
+            if self.thresholds.inputs:
+                reasons = tuple(outside(measure(sample), self.thresholds.inputs))
+            anomalous = score > self.thresholds.image or bool(reasons)
+        return Answer(score, anomalous, from_square(grid_map, cloud.shape), regions, labels, cleaned, reasons)
 
     def prepare(
         self, rgb: np.ndarray | Image.Image, xyz: np.ndarray, raw: bool | None = None

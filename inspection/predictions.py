@@ -43,7 +43,7 @@ class Outcome:
     Attributes:
         key: hash of the files, detector and false-alarm rate that it holds for. rgb: path of the image, where known.
         score, anomalous: see `Answer`; None for a sample that failed, and `anomalous` without thresholds.
-        error: why it failed, or None.
+        error: why it failed, or None. reasons: see `Answer`.
     """
 
     key: tuple[str | None, str, float]
@@ -51,6 +51,7 @@ class Outcome:
     score: float | None
     anomalous: bool | None
     error: str | None
+    reasons: tuple[str, ...] = ()
 
 
 class Predictions:
@@ -126,6 +127,7 @@ class Predictions:
             "anomalous": answer.anomalous,
             "map": map_path.relative_to(self.folder).as_posix(),
             "overlay": None if thresholds is None else overlay_path.relative_to(self.folder).as_posix(),
+            "reasons": list(answer.reasons),
             "regions": [region.as_json() for region in answer.regions],
             "cleaned": answer.cleaned,
             "seconds": round(seconds, 4),
@@ -209,7 +211,8 @@ def _hash(pair: Pair) -> str:
 def _outcome(entry: dict[str, Any]) -> Outcome:
     """What a line says."""
     key = entry.get("sources"), entry.get("detector", ""), entry.get("false_alarm_rate", 0)
-    return Outcome(key, entry.get("rgb"), entry.get("score"), entry.get("anomalous"), entry.get("error"))
+    said = {name: entry.get(name) for name in ("rgb", "score", "anomalous", "error")}
+    return Outcome(key, **said, reasons=tuple(map(str, entry.get("reasons") or ())))
 
 
 def _cut_unfinished_line(path: Path) -> None:

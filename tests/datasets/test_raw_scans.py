@@ -41,7 +41,7 @@ def darkened(xyz: np.ndarray, part: np.ndarray, share: float, how: str) -> np.nd
 
 
 def around(part: np.ndarray, inwards: tuple[int, int, int, int]) -> tuple[slice, slice]:
-    """The frame cut so that its top, bottom, left and right lie so many pixels inside the part's box; none where < 0."""
+    """The frame cut so that top, bottom, left and right lie so many pixels inside the part's box; not cut where < 0."""
     rows, columns = np.nonzero(part.any(axis=1))[0], np.nonzero(part.any(axis=0))[0]
     top, bottom, left, right = inwards
     return (

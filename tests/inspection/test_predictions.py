@@ -45,6 +45,7 @@ def test_map_picture_and_line_of_a_part(tmp_path: Path) -> None:
         "score": pytest.approx(0.8),
         "threshold": 0.6,
         "anomalous": True,
+        "reasons": [],
         "map": "maps/a/7.tiff",
         "overlay": "overlays/a/7.png",
         "cleaned": True,
