@@ -86,7 +86,7 @@ def outside(measured: Mapping[str, float], limits: Limits) -> list[str]:
         value, measure = measured[name], MEASURES[name]
         if (low is None or value >= low) and (high is None or value <= high):
             continue
-        told = [None if number is None else f"{measure.scale * number:.3g}" for number in (value, low, high)]
+        told = [None if number is None else f"{measure.scale * number:.4g}" for number in (value, low, high)]
         nominal = f"at most {told[2]}" if low is None else f"{told[1]} to {told[2]}"
         reasons.append(f"{measure.name}: {told[0]} {measure.unit}, good parts have {nominal}. {measure.question}")
     return reasons

@@ -42,11 +42,10 @@ def test_good_parts_are_hardly_ever_outside() -> None:
 def test_reasons_say_what_was_found_what_is_nominal_and_what_to_look_for() -> None:
     ends = {"area": (0.001, 0.002), "hole": (None, 0.1), "exposure": (80.0, 140.0)}
     assert outside({"area": 0.001, "hole": 0.1, "exposure": 140.0}, ends) == []
-    assert outside({"area": 0.00025, "hole": 0.25, "exposure": 61.0}, ends) == [
-        "measured surface: 250 mm², good parts have 1e+03 to 2e+03. Is the part there, whole, alone and of this class?",
-        "largest unmeasured spot in it: 25 % of it, good parts have at most 10. Is surface missing that good parts show?",
-        "brightness: 61 of 255, good parts have 80 to 140. Did light or exposure change?",
-    ]
+    part, spot, light = outside({"area": 0.00025, "hole": 0.25, "exposure": 61.0}, ends)
+    assert part == "measured surface: 250 mm², good parts have 1000 to 2000. " + MEASURES["area"].question
+    assert spot == "largest unmeasured spot in it: 25 % of it, good parts have at most 10. " + MEASURES["hole"].question
+    assert light == "brightness: 61 of 255, good parts have 80 to 140. Did light or exposure change?"
 
 
 def test_every_measure_has_limits_of_its_own_kind() -> None:
