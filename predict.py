@@ -128,6 +128,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"no decisions: {detector.note} (see python calibrate.py --help)")
     else:
         print(detector.thresholds.statement())
+        if not detector.thresholds.inputs:
+            print("the input of parts is not checked: these thresholds are older (see python calibrate.py --help)")
     print(f"written: {args.output / LOG}, with maps/ and overlays/ beside it")
     return status
 
