@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from datasets.frames import unpad
+from datasets.measures import exposure
 from datasets.raw_scans import is_raw
 from datasets.readers import mask_of, open_image, read_array, read_stamp
 from datasets.records import Record
@@ -30,6 +31,7 @@ class Figures:
         valid_share: share in [0, 1] of valid points of the cloud's frame.
         depth: lowest and highest z without the outermost half a per cent, in the file's unit.
         extent: of the valid points along x, y, z, likewise.
+        exposure: mean in [0, 255] of the RGB on the valid points.
         raw: whether the background plane is still there.
         black: whether the RGB is black outside the object.
         stamp: what preprocessing wrote into the cloud's file.
@@ -43,12 +45,24 @@ class Figures:
     valid_share: float | None = None
     depth: tuple[float, float] | None = None
     extent: tuple[float, float, float] | None = None
+    exposure: float | None = None
     raw: bool | None = None
     black: bool | None = None
     stamp: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        names = ("rgb_size", "xyz_size", "valid_share", "depth", "extent", "raw", "black", "stamp", "faults")
+        names = (
+            "rgb_size",
+            "xyz_size",
+            "valid_share",
+            "depth",
+            "extent",
+            "exposure",
+            "raw",
+            "black",
+            "stamp",
+            "faults",
+        )
         return {name: getattr(self, name) for name in names}
 
 
@@ -134,11 +148,12 @@ def _xyz(figures: Figures) -> np.ndarray | None:
 
 
 def _frame(figures: Figures, rgb: np.ndarray, xyz: np.ndarray) -> None:
-    """What takes RGB and cloud: raw or not, blackened or not."""
+    """What takes RGB and cloud: raw or not, blackened or not, exposure."""
     figures.stamp = read_stamp(figures.record.xyz)
     framed = xyz if xyz.shape == rgb.shape else unpad(xyz, rgb.shape[:2])
     valid: np.ndarray = (framed != 0).all(axis=2)
     figures.raw = figures.stamp is None and is_raw(framed)
+    figures.exposure = exposure(rgb, valid)
     if valid.any() and not valid.all():
         figures.black = bool((rgb[~valid] == 0).all(axis=1).mean() > _BLACK)
 
