@@ -85,3 +85,12 @@ def incomplete(root: str) -> Finding:
     """A manifest that says that its run was not finished."""
     text = f"{root}/{MANIFEST} says that preprocessing was not finished. Run the same command again; it continues."
     return Finding(True, "incomplete", "", text)
+
+
+def in_part(release: str, lacking: Iterable[str]) -> Finding:
+    """A dataset that holds less than its release; whether that is meant is not known. lacking: what, in words."""
+    text = (
+        f"a part of {release}: {'; '.join(lacking)}. Where it should be whole, complete the download; figures of a "
+        "part do not compare with published ones."
+    )
+    return Finding(False, "subset", "", text)
