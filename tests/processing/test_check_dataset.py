@@ -431,8 +431,8 @@ def test_exposure_is_not_compared_where_it_says_nothing() -> None:
 
 def test_table_says_how_clouds_lie_and_why_it_is_not_known() -> None:
     figures = measured("train/good", [100.0, 120.0, 110.0]) + measured("test/good", [90.0])
-    for one in figures:
-        one.rgb_size, one.valid_share, one.depth, one.extent = (400, 300), 0.2, (0.61, 0.64), (0.05, 0.04, 0.03)
+    for f in figures:
+        f.rgb_size, f.valid_share, f.depth, f.extent = (400, 300), 0.2, (0.61, 0.64), (0.05, 0.04, 0.03)
     aligned = Alignment(4, 0.6, 0.6, TURNS[0], (1.0, 1.0), (0.0, 0.0), 0.01, True)
     words = [
         (aligned, "aligned within 4 px, correlation 0.60"),
