@@ -360,21 +360,6 @@ def test_faults_of_raw_eyecandies(
     assert (status, kinds(found["problems"])) == (1, [kind])
 
 
-def test_part_of_raw_eyecandies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Told once; the private test split, which is never read, does not count."""
-    data = tmp_path / "raw/Confetto/train/data"
-    data.mkdir(parents=True)
-    monkeypatch.setattr(dataset_checks.eyecandies, "RAW_COUNTS", {"train": 2, "val": 0, "test_private": 400})
-    monkeypatch.setattr(dataset_checks.eyecandies, "CLASSES", ("Confetto", "Lollipop"))
-    Image.new("RGB", (512, 512)).save(data / "000_image_4.png")
-    Image.new("I;16", (512, 512)).save(data / "000_depth.png")
-    for key in ("info_depth.yaml", "pose.txt"):
-        (data / f"000_{key}").write_text("1")
-    status, found = check(tmp_path / "raw")
-    assert (status, found["problems"], kinds(found["notes"])) == (0, [], ["subset"])
-    assert found["notes"][0]["text"].startswith("a part of Eyecandies: Confetto has train 1 of 2; without Lollipop.")
-
-
 @pytest.mark.usefixtures("unaligned")
 def test_documents_of_a_release_are_not_foreign(copied: Callable[[str], Path]) -> None:
     root = copied("b")

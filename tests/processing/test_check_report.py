@@ -1,13 +1,15 @@
-"""What the check of a dataset says of figures that are known: exposures, and a row of the table."""
+"""What the check of a dataset says of what is known: exposures, a row of the table, a part of a release."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
+from PIL import Image
 
 from datasets.records import Record
-from processing import check_report, dataset_checks
+from processing import check_report, dataset_checks, raw_eyecandies
 from processing.alignment import TURNS, Alignment
 from processing.dataset_checks import ClassCheck
 from processing.sample_checks import Figures
@@ -62,3 +64,19 @@ def test_table_says_how_clouds_lie_and_why_it_is_not_known() -> None:
 
 def test_columns_are_aligned() -> None:
     assert check_report.columns([("a", "bb"), ("ccc", "d")]) == "a    bb\nccc  d"
+
+
+def test_part_of_raw_eyecandies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told once; the private test split, which is never read, does not count."""
+    data = tmp_path / "raw/Confetto/train/data"
+    data.mkdir(parents=True)
+    monkeypatch.setattr(raw_eyecandies.eyecandies, "RAW_COUNTS", {"train": 2, "val": 0, "test_private": 400})
+    monkeypatch.setattr(raw_eyecandies.eyecandies, "CLASSES", ("Confetto", "Lollipop"))
+    Image.new("RGB", (512, 512)).save(data / "000_image_4.png")
+    Image.new("I;16", (512, 512)).save(data / "000_depth.png")
+    for key in ("info_depth.yaml", "pose.txt"):
+        (data / f"000_{key}").write_text("1")
+    counts, [found] = raw_eyecandies.check(tmp_path / "raw", None, 1)
+    assert counts == {"Confetto": {"train": 1, "val": 0, "test_private": 0}}
+    assert (found.problem, found.kind) == (False, "subset")
+    assert found.text.startswith("a part of Eyecandies: Confetto has train 1 of 2; without Lollipop.")
