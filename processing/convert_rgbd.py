@@ -29,7 +29,7 @@ from processing.manifest import check_folders
 from processing.rgbd_depth import extent
 from processing.rgbd_files import convert
 from processing.rgbd_jobs import Conversion, Job, find_jobs, of_earlier_calls, read_inputs
-from utils.cli import positive, positive_int, run
+from utils.cli import positive, positive_int, run, seed
 from utils.errors import UserError
 from utils.files import locked
 from utils.parallel import available_cores
@@ -81,7 +81,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--foreground", metavar="PATTERN", help="images of the RGB's size, > 0 = object; or one file for all")
     add("--target_dir", type=Path, required=True, help="folder to write: new, or of an earlier call")
     add("--workers", type=positive_int, default=available_cores(), help="processes (default: all cores)")
-    add("--seed", type=int, default=0, help="of the plane search, ≥ 0 (default: 0)")
+    add("--seed", type=seed, default=0, help="of the plane search, 0 to 2^63 - 1 (default: 0)")
     args = parser.parse_args(argv)
     check_options(args)
     return args
@@ -104,8 +104,6 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError(f"--depth_range: expected NEAR below FAR, found {args.depth_range}. Both are in metres.")
     if args.camera is not None and not (np.isfinite(args.camera).all() and min(args.camera[:2]) > 0):
         raise UserError(f"--camera: expected FX and FY above 0, all in pixels, found {args.camera}.")
-    if args.seed < 0:
-        raise UserError(f"--seed: expected at least 0, found {args.seed}.")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -241,7 +241,6 @@ def test_killed_run_leaves_no_half_file_and_resumes(realsense: Path) -> None:
         (["--split", "train"], r"--split: --rgb has {split} already"),
         (["--class_name", "../up"], r"class '../up': expected a plain name"),
         (["--class_name", ""], r"class '': expected a plain name"),
-        (["--seed", -1], r"--seed: expected at least 0"),
         (["--gt", "masks/{defect}.png"], r"--gt 'masks/{defect}.png': expected the field {stem}"),
     ],
 )  # fmt: skip
