@@ -97,7 +97,7 @@ def test_resume_adds_thresholds_to_a_finished_run(method: str, trained: Trained,
     assert len(removed) == (1 if method == "CFM" else 2)
     for path in removed:
         path.unlink()
-    assert train([*words, *options, "--resume"]) == 0
+    assert train([*words, *options]) == 0
     assert {path: load_scores(path).maxima for path in removed} == made
     after = {path.name: path.read_bytes() for path in (tmp_path / "cap").iterdir()}
     assert after == before
@@ -123,9 +123,14 @@ def test_without_a_validation_split_training_images_are_kept_back_and_it_is_said
     assert (settings["images"], len(scores.maxima), scores.source) == (6, 2, "hold-out")
     assert load_detector(tmp_path / "cap", device="cpu").thresholds == scores.thresholds()
 
-    assert train([*words, *options, "--resume", "--hold_out", "0"]) == 0
+    made = {path: path.read_bytes() for path in (tmp_path / "cap").iterdir()}
+    with pytest.raises(
+        UserError, match=rf"{method}_cap_1ep_4bs\.json: this finished run was made otherwise \(data\.sha"
+    ):
+        train([*words, *options, "--resume", "--hold_out", "0"])
+    assert {path: path.read_bytes() for path in (tmp_path / "cap").iterdir()} == made
+    assert train([*words, *options, "--overwrite", "--hold_out", "0"]) == 0
     said = capsys.readouterr().out
-    assert f"{method}_cap_1ep_4bs.json: was made with other settings or of other images; training anew" in said
     assert "no thresholds: there are no good images besides" in said
     assert not (tmp_path / f"cap/{method}_thresholds_cap_1ep_4bs.json").exists()
     assert load_detector(tmp_path / "cap", device="cpu").thresholds is None

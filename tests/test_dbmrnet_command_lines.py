@@ -134,16 +134,18 @@ def test_score_fusion_and_checkpoint_change_the_result(scenes: Path, trained: Pa
     assert found[()] != found["--fusion", "product"]
 
 
-def test_resume_leaves_a_finished_run_and_sees_changed_validation_files(scenes: Path, tmp_path: Path) -> None:
+def test_finished_run_is_left_and_changed_validation_files_are_seen(scenes: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     for split in ("train", "validation"):
         shutil.copytree(scenes / "cap" / split, data / "cap" / split)
     assert train(data, tmp_path / "c", "--shots", "2") == 0
     first = (tmp_path / "c" / WEIGHTS).stat().st_mtime_ns
-    assert train(data, tmp_path / "c", "--shots", "2", "--resume") == 0
+    assert train(data, tmp_path / "c", "--shots", "2") == 0
     assert (tmp_path / "c" / WEIGHTS).stat().st_mtime_ns == first
     shutil.rmtree(data / "cap/validation")
-    assert train(data, tmp_path / "c", "--shots", "2", "--resume") == 0
+    with pytest.raises(UserError, match=r"made otherwise \(data\.sha256\.validation: of other files\)"):
+        train(data, tmp_path / "c", "--shots", "2")
+    assert train(data, tmp_path / "c", "--shots", "2", "--overwrite") == 0
     assert (tmp_path / "c" / WEIGHTS).stat().st_mtime_ns != first
     settings = json.loads((tmp_path / "c/cap/DBMRNet_cap_2ep_3bs.json").read_text())
     assert list(settings["files"]) == ["DBMRNet_cap_2ep_3bs.safetensors"]
