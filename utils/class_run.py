@@ -1,6 +1,7 @@
 """What happens with the test images of one class, whatever the method: predictions, saved maps, report, pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,8 +10,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from utils import visualization
-from utils.evaluation import Prediction, evaluate, write_results
-from utils.files import atomic_path
+from utils.evaluation import Prediction, evaluate, result_name, write_results
+from utils.files import check_names, locked
+from utils.map_files import save_map
 from utils.report.evaluation import ReportSample, drawn, write_report
 from utils.run_record import machine, versions
 from utils.thresholds import Thresholds
@@ -28,6 +30,63 @@ class ScoredMap(Protocol):
     def aupro_map(self) -> Tensor: ...
     def pixel_map(self) -> Tensor: ...
     def image_score(self) -> float: ...
+
+
+class Named(Protocol):
+    """Name of a test image: its folder and its file's name without suffix; see `datasets.records.Record`."""
+
+    @property
+    def defect(self) -> str: ...
+    @property
+    def stem(self) -> str: ...
+
+
+@contextmanager
+def reserved(
+    class_name: str,
+    epochs: int,
+    batch_size: int,
+    images: Sequence[Named],
+    results: Path,
+    pictures: Path | None,
+    maps: Path | None,
+) -> Iterator[None]:
+    """Hold the right to write the results of a class, before work begins; no other evaluation writes the same files.
+
+    Args:
+        class_name, epochs, batch_size: of the run. images: to be tested.
+        results, pictures, maps: folders, see `ClassRun`; None where nothing is written.
+
+    Raises:
+        UserError: a file's name would be too long, or another command is writing.
+    """
+    run = result_name(class_name, epochs, batch_size)
+    wanted = {(results, run): [f"{run}.json"]}  # the same folder may be given for pictures and maps
+    if pictures is not None:
+        names = [f"{name}.png" for name in picture_names(images)]
+        wanted[pictures, class_name] = [f"{class_name}_contact_sheet.png", *names]
+    if maps is not None:
+        wanted.setdefault((maps, class_name), []).extend(f"{image.stem}.tiff" for image in images)
+    for (folder, _), names in wanted.items():
+        check_names(folder / name for name in names)
+    with ExitStack() as held:
+        for folder, name in {(folder.resolve(), name) for folder, name in wanted}:
+            held.enter_context(locked(folder, name))
+        yield
+
+
+def picture_names(images: Sequence[Named]) -> list[str]:
+    """`DEFECT_STEM` of each image. Where that is taken (`cut/deep_000`, `cut_deep/000`), a number follows: `…_2`."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for image in images:
+        name, number = f"{image.defect}_{image.stem}", 1
+        while name.casefold() in taken:  # some file systems know no case
+            number += 1
+            name = f"{image.defect}_{image.stem}_{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
 
 
 class ClassRun:
@@ -127,22 +186,18 @@ class ClassRun:
         return path
 
     def write_pictures(self, folder: Path, show: bool) -> None:
-        """Write a figure an image, `FOLDER/CLASS/DEFECT_STEM.png`, and a contact sheet; show them on request."""
+        """Write a figure an image, `FOLDER/CLASS/DEFECT_STEM.png`, and a contact sheet; show them on request.
+
+        See `picture_names`.
+        """
         pictures = [drawn(sample, self.class_name) for sample in self.samples]
         scale = visualization.colour_scale(pictures)
         sheet = folder / f"{self.class_name}_contact_sheet.png"
         visualization.save_contact_sheet(sheet, pictures, scale, self.class_name)
         bar = tqdm(self.predictions, f"{self.class_name}: pictures", unit="image")
-        for prediction, picture, extra in zip(bar, pictures, self.panels, strict=True):
-            path = folder / self.class_name / f"{prediction.defect}_{prediction.stem}.png"
+        names = picture_names(self.predictions)
+        for name, _, picture, extra in zip(names, bar, pictures, self.panels, strict=True):
+            path = folder / self.class_name / f"{name}.png"
             visualization.save_qualitative(path, picture, scale, extra)
             if show:
                 visualization.show(path)
-
-
-def save_map(path: Path, values: np.ndarray) -> None:
-    """Write an (H, W) float32 map as TIFF, atomically."""
-    import tifffile
-
-    with atomic_path(path) as temporary:
-        tifffile.imwrite(temporary, values)

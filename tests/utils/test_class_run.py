@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 
 from models.anomaly_map import AnomalyMap, make_anomaly_map
 from utils import visualization
-from utils.class_run import ClassRun
+from utils.class_run import ClassRun, picture_names, reserved
+from utils.errors import UserError
 from utils.evaluation import evaluate
 from utils.thresholds import NominalScores
 
@@ -128,3 +130,62 @@ def test_panels_are_drawn(tmp_path: Path) -> None:
     run.write_pictures(tmp_path, show=False)
     figures = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
     assert figures == ["gear/good_000.png", "gear_contact_sheet.png"]
+
+
+def images(*names: str) -> list[Any]:
+    return [SimpleNamespace(defect=name.split("/")[0], stem=name.split("/")[1]) for name in names]
+
+
+def test_every_image_has_a_picture_of_its_own() -> None:
+    found = picture_names(images("good/000", "cut/deep_000", "cut_deep/000", "cut/deep_000_2", "CUT/DEEP_000"))
+    assert found == ["good_000", "cut_deep_000", "cut_deep_000_2", "cut_deep_000_2_2", "CUT_DEEP_000_3"]
+
+
+def test_pictures_of_two_images_with_one_name_are_both_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visualization, "save_qualitative", lambda path, item, *_: path.touch())
+    monkeypatch.setattr(visualization, "save_contact_sheet", lambda *_: None)
+    run, generator = ClassRun("gear", None, with_pictures=True), torch.Generator().manual_seed(0)
+    gt = np.zeros((SIDE, SIDE), bool)
+    gt[3:6, 3:6] = True
+    for defect, stem in (("cut", "deep_000"), ("cut_deep", "000")):
+        run.add(defect, stem, IMAGE, XYZ, gt, maps(gt, generator)["sum"], 0.1)
+    (tmp_path / "gear").mkdir()
+    run.write_pictures(tmp_path, show=False)
+    assert sorted(path.name for path in (tmp_path / "gear").iterdir()) == ["cut_deep_000.png", "cut_deep_000_2.png"]
+
+
+def test_names_are_checked_before_work_begins(tmp_path: Path) -> None:
+    def start(class_name: str, image: str, pictures: Path | None = None, maps: Path | None = None) -> None:
+        with reserved(class_name, 5, 2, images(image), tmp_path / "q", pictures, maps):
+            raise AssertionError("reached")
+
+    fitting = f"good/{'x' * 250}"
+    for arguments in (("gear", fitting), ("gear", fitting, None, tmp_path / "m"), ("gear", fitting[:-4], tmp_path)):
+        with pytest.raises(AssertionError, match="reached"):
+            start(*arguments)
+    assert list(tmp_path.iterdir()) == []
+    for arguments, name in (
+        (("gear", fitting, tmp_path), r"good_x{250}\.png"),
+        (("gear", fitting + "x", None, tmp_path / "m"), r"x{251}\.tiff"),
+        (("g" * 250, "good/000"), r"g{250}_5ep_2bs\.json"),
+    ):
+        with pytest.raises(UserError, match=f"{name}: cannot be written"):
+            start(*arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_evaluations_do_not_write_the_same_files(tmp_path: Path) -> None:
+    q, pictures, saved = (tmp_path / name for name in ("q", "p", "m"))
+    one = images("good/000")
+    with reserved("gear", 5, 2, one, q, pictures, saved):
+        for other, what in (
+            (("gear", 5, 2, one, q, None, None), "q/gear_5ep_2bs"),
+            (("gear", 6, 2, one, q, pictures, None), "p/gear"),
+            (("gear", 6, 2, one, q, None, saved), "m/gear"),
+        ):
+            with pytest.raises(UserError, match=f"{what}: another command is writing"), reserved(*other):
+                raise AssertionError("not reached")
+        with reserved("gear", 6, 2, one, q, None, None), reserved("cap", 5, 2, one, q, pictures, saved):
+            pass
+    with reserved("gear", 5, 2, one, q, q, q):  # one folder for all
+        pass
