@@ -111,6 +111,28 @@ def test_what_decides_the_answer_makes_it_anew(change: str, tmp_path: Path) -> N
     assert (lines(out)[0] == lines(out)[1] | {"seconds": lines(out)[0]["seconds"]}) == (change in ("map", "overlay"))
 
 
+def test_replaced_files_may_get_an_answer_of_their_own(tmp_path: Path) -> None:
+    """Of a camera that writes every part under one name. Known files keep their answer's name; failures keep none."""
+    out, stub = tmp_path / "out", Stub()
+    for red, name, new in ((204, "a/7", True), (102, "a/7~2", True), (255, "a/7~3", True), (102, "a/7~2", False)):
+        pair = write_part(tmp_path / "in", "a/7", red)
+        outcome, is_new = Predictions(out, stub, RATE).take(pair, keep=True)
+        assert (outcome.sample, outcome.score, is_new) == (name, pytest.approx(red / 255), new)
+    pair.xyz.write_bytes(b"broken")
+    failed, _ = Predictions(out, stub, RATE).take(pair, keep=True)
+    assert (failed.sample, failed.score) == ("a/7~4", None)
+    pair = write_part(tmp_path / "in", "a/7", 153)
+    assert Predictions(out, stub, RATE).take(pair, keep=True)[0].sample == "a/7~4"
+    assert [line["sample"] for line in lines(out)] == ["a/7", "a/7~2", "a/7~3", "a/7~4", "a/7~4"]
+    assert {line["rgb"] for line in lines(out)} == {str(pair.rgb)}
+    for name, red in (("7", 204), ("7~2", 102), ("7~3", 255), ("7~4", 153)):
+        assert float(tifffile.imread(out / f"maps/a/{name}.tiff").max()) == pytest.approx(red / 255)
+        assert (out / f"overlays/a/{name}.png").is_file()
+    stub.fingerprint = "e" * 64  # another detector answers the same files under the same name
+    write_part(tmp_path / "in", "a/7", 102)
+    assert Predictions(out, stub, RATE).take(pair, keep=True)[0].sample == "a/7~2"
+
+
 def test_a_name_belongs_to_one_part(tmp_path: Path) -> None:
     """Another part of that name would overwrite map and picture; the same files elsewhere are the same part."""
     out, stub = tmp_path / "out", Stub()
