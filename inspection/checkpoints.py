@@ -45,6 +45,9 @@ def find_run(checkpoint: Path) -> Run:
     if checkpoint.is_dir():
         names = _class_names(checkpoint)
         runs = {run for path in checkpoint.iterdir() if (run := _run_of(path, names)) is not None and not run.best}
+        runs = {
+            run for run in runs if run.name.place is None
+        } or runs  # those of the class that the folder is named after
         if len(runs) == 1:
             return runs.pop()
         if runs:

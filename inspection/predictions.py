@@ -121,12 +121,14 @@ class Predictions:
             pair: its files. sources: their hash, where it is known.
 
         Raises:
-            UserError: the files cannot be read or used.
+            UserError: the files cannot be read or used, or have changed meanwhile.
         """
         sources = sources or _hash(pair)
         begin = time.perf_counter()
         rgb, answer = inspect(pair, self.detector)
         seconds = time.perf_counter() - begin
+        if _hash(pair) != sources:
+            raise UserError(f"{pair.rgb} or {pair.xyz.name}: changed while it was read. Let finished files stand.")
         map_path, overlay_path = self.map_path(pair.name), self.overlay_path(pair.name)
         thresholds = self.detector.thresholds
         save_map(map_path, answer.map)

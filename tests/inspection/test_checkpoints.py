@@ -101,6 +101,12 @@ def test_a_folder_may_be_renamed(
     assert files & set(place.iterdir())
 
 
+def test_the_class_that_a_folder_is_named_after_comes_first(tmp_path: Path) -> None:
+    place = make(tmp_path / "cap", *CFM, "CFM_2Dto3D_other_5ep_4bs.pth")
+    assert find_run(place) == Run("CFM", CheckpointName(tmp_path, "cap", 5, 4))
+    assert find_run(place / "CFM_2Dto3D_other_5ep_4bs.pth").name.class_name == "other"
+
+
 def test_several_classes_in_one_folder_are_several_runs(tmp_path: Path) -> None:
     place = make(tmp_path / "all", *CFM, *(name.replace("cap", "best_cap") for name in CFM), *BEST_GEAR)
     with pytest.raises(UserError, match=r"3 runs \(CFM best_cap 5ep_4bs, CFM cap 5ep_4bs, DBMRNet best_gear 9ep_8bs\)"):

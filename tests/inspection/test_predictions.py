@@ -133,6 +133,20 @@ def test_replaced_files_may_get_an_answer_of_their_own(tmp_path: Path) -> None:
     assert Predictions(out, stub, RATE).take(pair, keep=True)[0].sample == "a/7~2"
 
 
+def test_files_that_change_while_they_are_read_get_no_answer(tmp_path: Path) -> None:
+    class Slow(Stub):
+        def predict(self, rgb: np.ndarray, xyz: np.ndarray, raw: bool | None = None) -> Answer:
+            write_part(tmp_path / "in", "7", 102)  # the camera's next part
+            return super().predict(rgb, xyz, raw)
+
+    pair, out = write_part(tmp_path / "in", "7", 204), tmp_path / "out"
+    outcome, _ = Predictions(out, Slow(), RATE).take(pair, keep=True)
+    assert "in/7.png or 7.npy: changed while it was read" in str(outcome.error)
+    assert not (out / "maps/7.tiff").exists()
+    outcome, _ = Predictions(out, Slow(), RATE).take(pair, keep=True)
+    assert (outcome.sample, outcome.score) == ("7", pytest.approx(0.4))
+
+
 def test_a_name_belongs_to_one_part(tmp_path: Path) -> None:
     """Another part of that name would overwrite map and picture; the same files elsewhere are the same part."""
     out, stub = tmp_path / "out", Stub()
