@@ -11,9 +11,9 @@ from utils.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 SUFFIXES = {
-    "rgb": (".png", ".jpg", ".jpeg", ".tif", ".tiff"),
+    "rgb": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
     "xyz": (".tiff", ".tif"),
-    "gt": (".png", ".tiff", ".tif"),
+    "gt": (".png", ".tiff", ".tif", ".bmp"),
 }
 
 _CONVERT = "Datasets with other names for these folders: see processing/convert_rgbd.py --help."

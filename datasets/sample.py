@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.frames import nearest, pad_to_square
-from datasets.readers import read_gt, read_rgb, read_xyz, refuse_marked, refuse_raw
+from datasets.readers import read_gt, read_rgb, read_xyz, refuse_marked, refuse_raw, rgb_of
 from datasets.records import Record
 from utils.errors import UserError
 from utils.parallel import available_cores
@@ -52,7 +52,7 @@ def rgb_to_tensor(image: Image.Image | np.ndarray, size: int = GRID) -> Tensor:
         image: PIL image, or (h, w, 3) uint8 array.
         size: side of the grid in pixels.
     """
-    array = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+    array = rgb_of(image, "rgb") if isinstance(image, Image.Image) else np.asarray(image)
     square = Image.fromarray(pad_to_square(array, mode="edge"))
     resized = square.resize((size, size), Image.Resampling.BICUBIC)  # PIL antialiases when it shrinks
     values = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255  # (3, S, S) in [0, 1]

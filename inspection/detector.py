@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.frames import from_square, unpad
-from datasets.readers import checked_cloud
+from datasets.readers import checked_cloud, rgb_of
 from datasets.sample import Sample, make_sample
 from inspection.answer import Answer, Region
 from inspection.checkpoints import Run, find_run
@@ -61,7 +61,7 @@ class Detector:
         """Inspect one part.
 
         Args:
-            rgb: (h, w, 3) uint8, or a PIL image.
+            rgb: (h, w, 3) uint8, or a PIL image of 8 bits a channel.
             xyz: (h, w, 3) organised cloud, metres in the camera's frame, invalid points (0, 0, 0); or zero-padded to
                 the square of side max(h, w).
             raw: whether the background is still in the cloud; it is then removed as in the training data. None looks
@@ -69,7 +69,8 @@ class Detector:
                 measured has to be declared.
 
         Raises:
-            UserError: wrong shapes, types or sizes; NaN or infinity; no valid point; a background that stays.
+            UserError: wrong shapes, types or sizes; NaN or infinity; another unit than metres; no valid point; a
+                background that stays.
         """
         sample, cloud, cleaned = self.prepare(rgb, xyz, raw)
         grid_map = self._map(sample).numpy()
@@ -88,7 +89,7 @@ class Detector:
         self, rgb: np.ndarray | Image.Image, xyz: np.ndarray, raw: bool | None = None
     ) -> tuple[Sample, np.ndarray, bool]:
         """The sample of a part, its (h, w, 3) cloud without background, and whether that was removed; see `predict`."""
-        image = np.asarray(rgb.convert("RGB") if isinstance(rgb, Image.Image) else rgb)
+        image = rgb_of(rgb, "rgb") if isinstance(rgb, Image.Image) else np.asarray(rgb)
         cloud = _checked(image, np.asarray(xyz))
         if cloud.shape[:2] != image.shape[:2]:
             cloud = unpad(cloud, image.shape)

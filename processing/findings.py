@@ -49,6 +49,11 @@ KINDS = {
     "cloud_size": (True, "clouds of the RGB's size or zero-padded to a square", "Record or convert them again."),
     "empty_cloud": (True, "clouds with measured points", "Preprocess them again or remove the samples."),
     "few_points": (False, "objects of some size", "Look at them."),
+    "repeated": (
+        False,
+        "each point measured once",
+        "Clouds enlarged by repeating pixels show steps that the part does not have; bring the RGB to their size.",
+    ),
     "unit": (True, "coordinates in metres", "Multiply the clouds by that factor, or convert with the right unit."),
     "axes": (
         True,

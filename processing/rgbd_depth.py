@@ -6,7 +6,8 @@ Camera frame: x right, y down, z along the optical axis; integer pixel coordinat
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.cloud_geometry import MAX_SPREAD, MIN_POINTS, axes_fault
+from datasets.units import MAX_SPREAD, MIN_POINTS
+from processing.cloud_geometry import axes_fault
 
 TINY = 1e-9
 """Metres. Stands for a coordinate of 0 in a measured point: the papers, and all that reads clouds here, call a point

@@ -10,6 +10,7 @@ from datasets.frames import BORDER, border_share
 from datasets.raw_scans import REACH
 from datasets.readers import open_image, read_array, read_gt, read_rgb
 from datasets.records import SUFFIXES
+from datasets.units import unit_fault
 from processing.background import object_mask
 from processing.bulk import Outcome
 from processing.clean_files import copy_file
@@ -42,6 +43,8 @@ def convert(job: Job) -> Outcome:
                 f"{job.geometry}: nothing is left after --background {job.done.background}; expected an object. "
                 f"{_other_ways(scan)}"
             )
+        if fault := unit_fault(cloud):
+            raise UserError(f"{job.geometry}: {fault}. {_UNIT}")
         for kind, path in job.copies().items():
             copy_file(job.sources[kind], path)
         write_cloud(job.target / job.name, cloud, job.done, share, sha256_files(job.compared()))

@@ -8,14 +8,16 @@ import numpy as np
 from datasets.frames import unpad
 from datasets.measures import exposure
 from datasets.raw_scans import is_raw
-from datasets.readers import mask_of, open_image, read_array, read_stamp
+from datasets.readers import mask_of, open_image, read_array, read_rgb, read_stamp, rgb_of
 from datasets.records import Record
+from datasets.units import extent, likely_unit, unit_fault
 from processing.alignment import edge_maps
-from processing.cloud_geometry import axes_fault, extent, likely_unit
+from processing.cloud_geometry import axes_fault, repeated_share
 from utils.errors import UserError
 from utils.files import sha256_file
 
 _FEW = 0.005  # share of valid points below which a cloud is remarkable
+_REPEATED = 0.01  # share of neighbours with the same point above which a cloud was enlarged
 _BLACK = 0.95  # share of black pixels outside the object that makes a blackened image
 
 
@@ -102,7 +104,7 @@ def read_edges(figures: Figures) -> tuple[np.ndarray, np.ndarray]:
 
 def read_pair(record: Record) -> tuple[np.ndarray, np.ndarray]:
     """(h, w, 3) uint8 RGB and its cloud on the same frame, points that are not finite (0, 0, 0). Raises UserError."""
-    rgb = np.array(open_image(record.rgb).convert("RGB"))
+    rgb = read_rgb(record.rgb)
     xyz = read_array(record.xyz).astype(np.float32)
     xyz[~np.isfinite(xyz).all(axis=2)] = 0
     return rgb, xyz if xyz.shape == rgb.shape else unpad(xyz, rgb.shape[:2])
@@ -117,12 +119,14 @@ def _rgb(figures: Figures) -> np.ndarray | None:
         figures.faults["unreadable"] = str(error)
         return None
     figures.rgb_size = image.size
-    if image.mode.startswith(("I", "F")):
+    try:
+        rgb = rgb_of(image, path)
+    except UserError:
         figures.faults["rgb_type"] = f"an image of mode {image.mode}"
         return None
     if image.mode != "RGB":
         figures.faults["rgb_mode"] = f"mode {image.mode}"
-    return np.array(image.convert("RGB"))
+    return rgb
 
 
 def _xyz(figures: Figures) -> np.ndarray | None:
@@ -168,11 +172,10 @@ def _cloud(figures: Figures, xyz: np.ndarray, camera_axes: bool) -> None:
         figures.faults["few_points"] = f"{figures.valid_share:.2%} of the points are valid"
     low, high = np.percentile(points[:, 2].astype(np.float64), [0.5, 99.5])
     figures.depth, figures.extent = (float(low), float(high)), extent(xyz)
-    if (unit := likely_unit(xyz)) is not None:
-        factor, name = unit
-        size = " × ".join(f"{100 * factor * d:.3g}" for d in figures.extent)
-        advice = f"times {factor:g} the points extend over {size} cm" if factor == factor else "check the source"
-        figures.faults["unit"] = f"coordinates seem to be in {name} (z around {np.median(points[:, 2]):.3g}): {advice}"
+    if (fault := unit_fault(xyz)) is not None:
+        figures.faults["unit"] = fault
+    if (share := repeated_share(xyz)) > _REPEATED:
+        figures.faults["repeated"] = f"{share:.0%} of neighbouring points are the same one"
     if camera_axes and (fault := axes_fault(xyz)) is not None:
         figures.faults["axes"] = fault
 

@@ -1,5 +1,6 @@
 """Samples: the expected values of the golden cases, the grid's rules, and every kind of bad file."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,8 +199,9 @@ def test_bad_masks_are_refused(tmp_path: Path) -> None:
         load_sample(write_record(tmp_path, rgb, xyz, np.ones((50, 60), np.uint8), "hole"))
     with pytest.raises(UserError, match=r"a mask in good/ must be all zero, 3600 pixels are not"):
         load_sample(write_record(tmp_path, rgb, xyz, np.ones((60, 60), np.uint8)))
-    with pytest.raises(UserError, match="expected an 8-bit grey mask, found mode RGBA"):
-        load_sample(write_record(tmp_path, rgb, xyz, np.ones((60, 60, 4), np.uint8), "hole"))
+    Image.new("F", (60, 60)).save(tmp_path / "0.tiff")
+    with pytest.raises(UserError, match="expected an 8-bit grey mask, found mode F"):
+        load_sample(replace(write_record(tmp_path, rgb, xyz, defect="hole"), gt=tmp_path / "0.tiff"))
 
 
 def test_sixteen_bit_rgb_is_refused(tmp_path: Path) -> None:
