@@ -136,9 +136,18 @@ def mask_of(image: Image.Image, path: Path) -> np.ndarray:
     return mask if mask.ndim == 2 else np.any(mask, axis=2)
 
 
-def refuse_marked(gt: np.ndarray, path: Path) -> None:
-    """Refuse a good sample's (h, w) bool mask that marks anything. Raises UserError, which names its file."""
-    if gt.any():
+def check_mask(gt: np.ndarray, is_good: bool, path: Path) -> None:
+    """Refuse an (h, w) bool mask that says something else than the folder of its sample.
+
+    Raises:
+        UserError: a good sample's marks anything, or a defective one's nothing. Names its file.
+    """
+    if not is_good and not gt.any():
+        raise UserError(
+            f"{path}: the mask of a defect marks nothing, expected values above 0 on it: figures of pixels would take "
+            "the defect for normal. Draw it, move the sample to good/, or remove it."
+        )
+    if is_good and gt.any():
         raise UserError(
             f"{path}: a mask in good/ must be all zero, {np.count_nonzero(gt)} pixels are not. Move the sample to a "
             "defect folder or clear its mask."

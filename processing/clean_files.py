@@ -11,7 +11,7 @@ from PIL import Image
 
 from datasets.frames import pad_to_square, unpad
 from datasets.raw_scans import is_raw
-from datasets.readers import open_image, read_rgb, read_xyz
+from datasets.readers import mask_of, open_image, read_rgb, read_xyz
 from datasets.records import Record
 from processing.background import object_mask
 from processing.bulk import Outcome
@@ -103,7 +103,10 @@ def _write_images(job: Job, mask: np.ndarray) -> None:
     rgb = _as_raw(record.rgb, read_rgb(record.rgb), mask)
     _write_png(job.destination(record.rgb), np.where(mask[..., None], rgb, np.uint8(0)))
     if record.gt is not None:
-        _write_png(job.destination(record.gt), _as_raw(record.gt, np.asarray(open_image(record.gt)), mask))
+        image = open_image(record.gt)
+        gt = mask_of(image, record.gt)  # colours of a palette and transparency are not kept, values of grey ones are
+        values = np.asarray(image) if image.mode in ("1", "L", "I;16") else 255 * gt.astype(np.uint8)
+        _write_png(job.destination(record.gt), _as_raw(record.gt, values, mask))
 
 
 def _as_raw(path: Path, image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -60,6 +60,7 @@ KINDS = {
         "x to the right, y downwards, z the distance along the optical axis",
         "Write the clouds again with their axes in that order and direction.",
     ),
+    "no_mask": (False, "masks of the defects", "Without any in a class, only figures of its images are computed."),
     "mask_mode": (False, "8-bit grey masks", "Anomalous is what is above 0."),
     "mask_size": (True, "masks of their RGB's size", "Write the masks again at that size."),
     "mask_in_good": (True, "empty masks in good/", "Move the samples to a defect folder or clear their masks."),

@@ -8,7 +8,7 @@ import numpy as np
 
 from datasets.frames import BORDER, border_share
 from datasets.raw_scans import REACH
-from datasets.readers import open_image, read_array, read_gt, read_rgb
+from datasets.readers import check_mask, open_image, read_array, read_gt, read_rgb
 from datasets.records import SUFFIXES
 from datasets.units import unit_fault
 from processing.background import object_mask
@@ -21,7 +21,7 @@ from processing.rgbd_jobs import Job
 from utils.errors import UserError
 from utils.files import sha256_files
 
-_NEAR, _FAR = 0.01, 100.0  # metres from the camera to expect of half of the points
+_NEAR, _FAR = 0.01, 15.0  # metres from the camera to expect of half of the points
 _UNIT = "Check --unit, or the depth_scale of the camera's file."
 _OTHERS = "Other ways: --background depth-range, mask, or none."
 
@@ -80,13 +80,7 @@ def _check_images(job: Job) -> tuple[int, int]:
     if (path := job.sources.get("gt")) is not None:
         mask = read_gt(path)
         _check_size(path, mask.shape, (height, width))
-        if mask.any() and job.folder.endswith("/good"):
-            raise UserError(f"{path}: marks a defect, but the sample is good. Move it to a defect, or clear the mask.")
-        if not mask.any() and not job.folder.endswith("/good"):
-            raise UserError(
-                f"{path}: marks nothing, but the sample has a defect; expected > 0 on it. Draw it, or move the sample "
-                "to good."
-            )
+        check_mask(mask, job.folder.endswith("/good"), path)
     return height, width
 
 

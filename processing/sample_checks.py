@@ -88,6 +88,8 @@ def measure(job: tuple[Record, bool]) -> Figures:
         _cloud(figures, xyz, camera_axes)
     if record.gt is not None:
         _mask(figures, rgb)
+    elif record.lacks_mask:
+        figures.faults["no_mask"] = "none"
     return figures
 
 

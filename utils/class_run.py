@@ -116,7 +116,7 @@ class ClassRun:
         stem: str,
         image: np.ndarray,
         xyz: np.ndarray,
-        gt: np.ndarray,
+        gt: np.ndarray | None,
         found: ScoredMap,
         seconds: float,
         *,
@@ -129,7 +129,8 @@ class ClassRun:
         Args:
             defect, stem: its folder and its file name. image: (H, W, 3) uint8. xyz: (H, W, 3) metres, invalid
                 points (0, 0, 0).
-            gt: (H, W) bool, True = anomalous. found: what the detector says, on the CPU. seconds: spent on it.
+            gt: (H, W) bool, True = anomalous; None = not known. found: what the detector says, on the CPU.
+            seconds: spent on it.
             branches: what each branch of the detector says alone, on the CPU; the same names for every image.
             extra: more panels of the figure, see `visualization.save_qualitative`.
             saved: the map for `maps_folder`, float32; by default the AUPRO map on the grid.
@@ -175,6 +176,8 @@ class ClassRun:
         Returns:
             The path of the JSON file; the Markdown lies beside it, the report in a folder of the same name.
         """
+        if any(p.gt is None for p in self.predictions):
+            print(f"note: {self.class_name}: its defects have no masks, only figures of images are computed")
         metrics = evaluate(self.predictions)
         branches = {name: evaluate(predictions) for name, predictions in self.branches.items()}
         timing = {**self.timing(), "device": device, "machine": machine()}

@@ -28,7 +28,6 @@ from datasets.readers import (
 from processing.manifest import Preprocessing, write_cloud
 from utils.errors import UserError
 
-
 Order = Literal["<", ">"]
 
 

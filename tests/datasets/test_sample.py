@@ -58,6 +58,7 @@ def test_golden_samples(name: str) -> None:
     np.testing.assert_allclose(sample.rgb.mean((1, 2)).numpy(), expected["rgb_resized_mean"], atol=1e-5)
     np.testing.assert_allclose(sample.xyz.double().sum((1, 2)).numpy(), expected["xyz_resized_sum"], rtol=1e-6)
     assert int(sample.valid.sum()) == int(expected["valid_points"])
+    assert sample.gt is not None
     assert not sample.gt.any()
     assert (sample.rgb.dtype, sample.xyz.dtype, sample.valid.dtype) == (torch.float32, torch.float32, torch.bool)
 
@@ -115,6 +116,7 @@ def test_unpadded_cloud_and_mask_stay_aligned_with_the_rgb() -> None:
     sample = make_sample(rgb, xyz, gt)
     padded = make_sample(rgb, np.pad(xyz, ((80, 80), (0, 0), (0, 0))))
     assert torch.equal(sample.valid, padded.valid)
+    assert sample.gt is not None
     assert torch.equal(sample.valid, sample.gt)
     bright = sample.rgb[0] > 0
     assert (bright ^ sample.valid).sum() < 0.05 * sample.valid.sum()  # only the resampled rim differs
@@ -140,6 +142,7 @@ def test_load_sample_reads_masks_and_float64(tmp_path: Path) -> None:
     gt = np.zeros((60, 60), np.uint8)
     gt[20:30, 20:40] = 253
     sample = load_sample(write_record(tmp_path, rgb, xyz.astype(np.float64), gt, "hole"))
+    assert sample.gt is not None
     assert torch.equal(sample.gt, gt_to_grid(gt))
     assert torch.equal(sample.xyz, xyz_to_grid(xyz)[0])
     assert torch.equal(sample.rgb, rgb_to_tensor(rgb))
@@ -202,6 +205,27 @@ def test_bad_masks_are_refused(tmp_path: Path) -> None:
     Image.new("F", (60, 60)).save(tmp_path / "0.tiff")
     with pytest.raises(UserError, match="expected an 8-bit grey mask, found mode F"):
         load_sample(replace(write_record(tmp_path, rgb, xyz, defect="hole"), gt=tmp_path / "0.tiff"))
+
+
+def test_mask_of_a_defect_that_marks_nothing_is_refused(tmp_path: Path) -> None:
+    """Figures of pixels would count the defect as normal. Without a mask at all it is not known where it is."""
+    rgb, xyz = scan_arrays()
+    record = write_record(tmp_path, rgb, xyz, np.zeros((60, 60), np.uint8), "hole")
+    with pytest.raises(UserError, match=r"0\.png: the mask of a defect marks nothing, .* move the sample to good/"):
+        load_sample(record)
+    skipped: list[str] = []
+    assert list(iter_samples([record], skipped)) == []
+    assert len(skipped) == 1
+    assert load_sample(replace(record, gt=None)).gt is None
+    good = load_sample(write_record(tmp_path, rgb, xyz)).gt
+    assert good is not None
+    assert not good.any()
+
+
+def test_clouds_in_millimetres_are_refused(tmp_path: Path) -> None:
+    rgb, xyz = scan_arrays()
+    with pytest.raises(UserError, match=r"0\.tiff: expected metres, .* in millimetres \(z around 500\): times 0.001"):
+        load_sample(write_record(tmp_path, rgb, xyz * 1000))
 
 
 def test_sixteen_bit_rgb_is_refused(tmp_path: Path) -> None:

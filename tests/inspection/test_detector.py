@@ -172,9 +172,10 @@ def test_a_raw_scan_can_be_declared_clean(detectors: dict[str, Detector], traine
 def test_images_may_be_pil_and_clouds_float64(detectors: dict[str, Detector], trained: Trained) -> None:
     rgb, xyz = arrays(scan(trained.scenes, "cap", "test")[-1])
     first = detectors["CFM"].predict(rgb, xyz)
-    other = detectors["CFM"].predict(Image.fromarray(rgb), xyz.astype(np.float64))
-    assert np.array_equal(first.map, other.map)
-    assert first.regions == other.regions
+    for kind in ("<f8", ">f4", ">f8"):
+        other = detectors["CFM"].predict(Image.fromarray(rgb), xyz.astype(kind))
+        assert np.array_equal(first.map, other.map)
+        assert first.regions == other.regions
 
 
 @pytest.mark.parametrize(
@@ -187,6 +188,13 @@ def test_images_may_be_pil_and_clouds_float64(detectors: dict[str, Detector], tr
         (lambda rgb, xyz: (rgb, (xyz * 1000).astype(np.int32)), "xyz: expected float32"),
         (lambda rgb, xyz: (rgb, np.where(xyz == 0, np.nan, xyz)), "xyz: .* points are NaN or infinite"),
         (lambda rgb, xyz: (rgb, 0 * xyz), "empty cloud"),
+        (lambda rgb, xyz: (rgb, 1000 * xyz), r"xyz: expected metres, .* in millimetres \(z around 6"),
+        (lambda rgb, xyz: (rgb, xyz / 1000), r"xyz: expected metres, .* in kilometres"),
+        (
+            lambda rgb, xyz: (Image.fromarray(257 * rgb[..., 0].astype(np.uint16)), xyz),
+            "rgb: expected an 8-bit .* I;16",
+        ),
+        (lambda rgb, xyz: (Image.fromarray(rgb[..., 0]).convert("F"), xyz), "rgb: expected an 8-bit .* mode F"),
     ],
 )
 def test_other_arrays_are_refused(change: object, words: str, detectors: dict[str, Detector], trained: Trained) -> None:

@@ -67,6 +67,8 @@ def test_result_is_read_as_samples(realsense: Path) -> None:
     records = scan(realsense.with_name("out"), "bolt", "test")
     assert [(record.defect, record.gt is None) for record in records] == [("good", True), ("hole", False)]
     good, hole = map(load_sample, records)
+    assert good.gt is not None
+    assert hole.gt is not None
     assert not good.gt.any()
     assert hole.gt.any()
     assert 0.08 < hole.valid.float().mean() < 0.3

@@ -100,6 +100,7 @@ def test_cloud_rgb_and_mask_stay_aligned(
     cloud = tifffile.imread(target / "part/test/hole/xyz/000.tiff")
     assert cloud.shape == (max(width, height), max(width, height), 3)
     sample = load_sample(scan(target, "part", "test")[0])
+    assert sample.gt is not None
     agreement = (sample.valid & sample.gt).sum() / (sample.valid | sample.gt).sum()
     assert agreement > 0.95
 

@@ -188,8 +188,8 @@ def upper_case(root: Path) -> None:
         (no_border, 3, r"001_depth.png: \d% of the 10-pixel frame border is valid; --background plane .*z is "
          r"0.6\d\d? to 0.6\d\d? m. Check --unit, .* Other ways: --background depth-range"),
         (put(MASK, 1, "u1", SIZE, SIZE + 1), 3, r"000_mask.png: is 121×120, its RGB 120×120"),
-        (put("test/good/000_mask.png", 1, "u1"), 3, r"good/000_mask.png: marks a defect, but the sample is good"),
-        (put(MASK, 0, "u1"), 3, r"hole/000_mask.png: marks nothing, .*Draw it, or move the sample to good"),
+        (put("test/good/000_mask.png", 1, "u1"), 3, r"good/000_mask.png: a mask in good/ must be all zero"),
+        (put(MASK, 0, "u1"), 3, r"hole/000_mask.png: the mask of a defect marks nothing, .*Draw it, move the sample to good/"),
         (put("train/good/001_color.png", 1, "u2"), 3, r"001_color.png: expected an 8-bit colour image"),
         (broken_rgb, 3, r"001_color.png: cannot be read"),
         (defect_in_training, 2, r"train holds the defect 'dent': expected good samples only"),
@@ -228,7 +228,14 @@ def test_defect_may_cover_the_whole_image(realsense: Path) -> None:
 
 @pytest.mark.parametrize(
     ("unit", "found"),
-    [("m", "5000"), ("0.0202", "101"), ("0.0198", None), ("2.02e-6", None), ("1.98e-6", "0.0099"), ("1e-30", "5e-27")],
+    [
+        ("m", "5000"),
+        ("0.00302", "15.1"),
+        ("0.0002", None),
+        ("2.02e-6", None),
+        ("1.98e-6", "0.0099"),
+        ("1e-30", "5e-27"),
+    ],
 )
 def test_units_that_put_the_scene_elsewhere_are_refused(realsense: Path, unit: str, found: str | None) -> None:
     change_camera(realsense, depth_scale=None)
@@ -239,7 +246,7 @@ def test_units_that_put_the_scene_elsewhere_are_refused(realsense: Path, unit: s
     if found is None:
         assert convert(realsense, "--unit", unit, "--background", "none") == 0
         return
-    message = rf"000_depth.png: z is around {found} m, expected 0.01 to 100 m from the camera. Check --unit, or"
+    message = rf"000_depth.png: z is around {found} m, expected 0.01 to 15 m from the camera. Check --unit, or"
     with pytest.raises(UserError, match=message):
         convert(realsense, "--unit", unit, "--background", "none")
     assert not list(realsense.parent.rglob("*.tiff"))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from utils import visualization
 from utils.class_run import ClassRun, picture_names, reserved
 from utils.errors import UserError
 from utils.evaluation import evaluate
+from utils.result_tables import class_table, load_runs
 from utils.thresholds import NominalScores
 
 SIDE = 24
@@ -105,6 +107,29 @@ def test_without_thresholds_the_result_file_has_none(tmp_path: Path) -> None:
     path = run.write_results(tmp_path, 5, 2, {}, "cpu")
     assert "thresholds" not in json.loads(path.read_text())
     assert "calibrate.py" in (tmp_path / "gear_5ep_2bs/report.html").read_text()
+
+
+def test_without_masks_figures_of_images_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ClassRun("gear", None, with_pictures=True)
+    collect(run)
+    known = json.loads(run.write_results(tmp_path / "known", 5, 2, {}, "cpu").read_text())
+    assert "masks" not in capsys.readouterr().out
+    for all_of in (run.predictions, *run.branches.values()):
+        all_of[:] = [replace(p, gt=None) if p.label else p for p in all_of]
+    run.samples = [replace(s, prediction=p) for s, p in zip(run.samples, run.predictions, strict=True)]
+    path = run.write_results(tmp_path, 5, 2, {}, "cpu")
+    assert capsys.readouterr().out == "note: gear: its defects have no masks, only figures of images are computed\n"
+    result = json.loads(path.read_text())
+    assert (result["i_auroc"], result["p_auroc"]) == (known["i_auroc"], None)
+    assert (
+        path.with_suffix(".md").read_text().splitlines()[2] == f"nan & nan & nan & nan & nan & {known['i_auroc']:.3f}"
+    )
+    row = class_table(load_runs(tmp_path)[0])
+    assert row.rows[0][1] == [known["i_auroc"], *[None] * 9]
+    assert "or no masks" in row.notes[-1]
+    run.samples, run.panels, run.predictions = run.samples[-1:], run.panels[-1:], run.predictions[-1:]
+    run.write_pictures(tmp_path / "pictures", show=False)
+    assert (tmp_path / "pictures/gear/hole_005.png").is_file()
 
 
 @pytest.mark.parametrize("panels", [False, True])

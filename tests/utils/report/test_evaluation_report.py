@@ -113,6 +113,7 @@ def test_every_sample_has_its_own_pictures_on_the_scale_of_the_class(tmp_path: P
             assert view[key] == pictures.map_png(getattr(sample, key), scale[key], "inferno")
         depth = np.where(sample.xyz[..., 2] == 0, np.nan, sample.xyz[..., 2])
         assert view["depth"] == pictures.map_png(depth, view["depth_ends"], "viridis_r")
+        assert sample.prediction.gt is not None
         assert view["mask"] == pictures.mask_png(sample.prediction.gt)
         assert view["rgb"] == pictures.jpeg(sample.rgb)
         assert view["cloud"] == pictures.cloud(sample.xyz)
