@@ -161,19 +161,12 @@ def find_jobs(inputs: Inputs, target: Path, done: Conversion, problems: list[str
     """A job for each RGB image, by class, split, defect and stem; images that cannot be named go to `problems`.
 
     Raises:
-        UserError: a pattern finds nothing, no name will do, defects without --gt, or one reason why nothing can be
-            converted.
+        UserError: a pattern finds nothing, no name will do, or one reason why nothing can be converted.
     """
     samples = _samples(inputs, problems)
     if not samples:
         raise UserError(problems[0])
     partners = {kind: _by_fields(pattern) for kind, pattern in inputs.patterns.items() if kind != "rgb"}
-    if "gt" not in partners and any(_needs_mask(sample) for sample in samples):
-        raise UserError(
-            "--gt is missing: test samples with defects need masks (images, above 0 on the defect); without them "
-            "nothing that is measured per pixel would mean anything. Draw them, a rough outline will do for a start, "
-            "and pass --gt PATTERN; or convert the good samples only, by a pattern that fits nothing else."
-        )
     contents: dict[Path, dict[str, Any]] = {}
     jobs = []
     for sample in samples:

@@ -126,14 +126,11 @@ def test_relative_of_mvtec_gives_what_mvtec_preprocessing_gives(tmp_path: Path, 
         np.testing.assert_array_equal(tifffile.imread(tmp_path / "out/c" / name), expected)
 
 
-def test_defects_without_masks_are_refused_before_anything_is_written(realsense: Path) -> None:
-    with pytest.raises(UserError, match=r"--gt is missing: test samples with defects need masks"):
-        convert(realsense, gt=False)
-    assert not realsense.with_name("out").exists()
-    (realsense / "test/hole").rename(realsense / "test/OK")
-    shutil.rmtree(realsense / "test/good")
+def test_defects_may_lack_masks_if_none_has_one(realsense: Path) -> None:
     assert convert(realsense, gt=False) == 0
-    assert (realsense.with_name("out") / "bolt/test/good/rgb/000.png").exists()
+    target = realsense.with_name("out")
+    assert not list(target.rglob("gt"))
+    assert [record.lacks_mask for record in scan(target, "bolt", "test")] == [False, True]
 
 
 def put(name: str, value: int, kind: str, *shape: int) -> Callable[[Path], None]:
@@ -189,7 +186,7 @@ def upper_case(root: Path) -> None:
          r"0.6\d\d? to 0.6\d\d? m. Check --unit, .* Other ways: --background depth-range"),
         (put(MASK, 1, "u1", SIZE, SIZE + 1), 3, r"000_mask.png: is 121×120, its RGB 120×120"),
         (put("test/good/000_mask.png", 1, "u1"), 3, r"good/000_mask.png: a mask in good/ must be all zero"),
-        (put(MASK, 0, "u1"), 3, r"hole/000_mask.png: the mask of a defect marks nothing, .*Draw it, move the sample to good/"),
+        (put(MASK, 0, "u1"), 3, r"hole/000_mask.png: the mask of a defect marks nothing, .*move the sample to good/"),
         (put("train/good/001_color.png", 1, "u2"), 3, r"001_color.png: expected an 8-bit colour image"),
         (broken_rgb, 3, r"001_color.png: cannot be read"),
         (defect_in_training, 2, r"train holds the defect 'dent': expected good samples only"),

@@ -31,7 +31,7 @@ def test_good_parts_are_hardly_ever_outside() -> None:
     rng = np.random.default_rng(0)
     outliers = 0
     for _ in range(200):
-        nominal = {name: 1 + 0.05 * rng.standard_t(4, 100) for name in ("points", "exposure")}
+        nominal = {name: list(1 + 0.05 * rng.standard_t(4, 100)) for name in ("points", "exposure")}
         found = limits(nominal, conformal_rank(100, 0.05))
         fresh = 1 + 0.05 * rng.standard_t(4, 100)
         outliers += sum(bool(outside({"points": value, "exposure": 1.0}, found)) for value in fresh)
