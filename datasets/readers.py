@@ -98,7 +98,9 @@ def checked_cloud(xyz: np.ndarray, name: object) -> np.ndarray:
         bad = np.count_nonzero(~np.isfinite(xyz).all(axis=2))
         raise UserError(f"{name}: {bad} points are NaN or infinite. Write invalid points as (0, 0, 0).")
     if (fault := unit_fault(xyz)) is not None:
-        raise UserError(f"{name}: expected metres, {fault}. Write x, y, z in metres.")
+        raise UserError(
+            f"{name}: expected metres, {fault}. Write x, y, z in metres (processing/convert_rgbd.py --unit does)."
+        )
     return xyz
 
 

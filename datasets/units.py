@@ -64,5 +64,6 @@ def _extent(points: np.ndarray) -> tuple[float, float, float]:
 def _spread(xyz: np.ndarray) -> np.ndarray:
     """(N, 3) float64 valid points, evenly chosen where there are more than MAX_SPREAD."""
     flat = xyz.reshape(-1, 3)
-    valid = np.flatnonzero((flat != 0).all(axis=1))
+    x, y, z = flat.T
+    valid = np.flatnonzero((x != 0) & (y != 0) & (z != 0))
     return flat[valid[:: len(valid) // MAX_SPREAD + 1]].astype(np.float64)

@@ -53,20 +53,11 @@ def invalid(text: str) -> float | str:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add(
-        "--rgb",
-        metavar="PATTERN",
-        required=True,
-        help="colour images, 8-bit PNG, JPEG, TIFF or BMP; copied as they are",
-    )
+    add("--rgb", metavar="PATTERN", required=True, help="colour images, 8-bit PNG, JPEG, TIFF or BMP; they are copied")
     geometry = parser.add_mutually_exclusive_group(required=True)
     geometry.add_argument("--depth", metavar="PATTERN", help="depth along the optical axis: 16-bit PNG, TIFF or NPY")
     geometry.add_argument("--xyz", metavar="PATTERN", help="organised clouds: TIFF or NPY (h, w, 3), PLY, PCD")
-    add(
-        "--gt",
-        metavar="PATTERN",
-        help="masks, > 0 on the defect; every test sample with a defect needs one, or none has any",
-    )
+    add("--gt", metavar="PATTERN", help="masks, > 0 on the defect, of every test sample with a defect or of none")
     camera = parser.add_mutually_exclusive_group()
     camera.add_argument("--intrinsics", metavar="FILE", help="for --depth: the camera's JSON or YAML, or a pattern")
     camera.add_argument("--camera", type=float, nargs=4, metavar=("FX", "FY", "CX", "CY"), help="instead, in pixels")
