@@ -50,12 +50,12 @@ Reader = Callable[[Path], object]
 """Reads the file that a maker returned, as the product does; raises UserError."""
 
 
-def png(mode: str) -> Maker:
+def image(mode: str, suffix: str = ".png") -> Maker:
     def make(folder: Path) -> Path:
         values = np.random.default_rng(0).integers(0, 65536 if mode == "I;16" else 256, (24, 32, 3))
         array = values.astype(np.uint16)[..., 0] if mode == "I;16" else values.astype(np.uint8)
-        Image.fromarray(array if mode != "L" else array[..., 0]).save(folder / "000.png")
-        return folder / "000.png"
+        Image.fromarray(array if mode != "L" else array[..., 0]).save(folder / f"000{suffix}")
+        return folder / f"000{suffix}"
 
     return make
 
@@ -236,9 +236,11 @@ def read_cfm(path: Path) -> None:
 
 
 KINDS: dict[str, tuple[Maker, Reader]] = {
-    "png-rgb": (png("RGB"), read_rgb),
-    "png-mask": (png("L"), read_gt),
-    "png-16": (png("I;16"), read_gt),
+    "png-rgb": (image("RGB"), read_rgb),
+    "png-mask": (image("L"), read_gt),
+    "png-16": (image("I;16"), read_gt),
+    "bmp": (image("RGB", ".bmp"), read_rgb),
+    "tiff-rgb": (image("RGB", ".tiff"), read_rgb),
     "tiff": (cloud(None), read_cloud),
     "tiff-deflate": (cloud("zlib"), read_cloud),
     "tiff-stamped": (stamped_cloud, read_cloud),

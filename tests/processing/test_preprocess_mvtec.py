@@ -119,6 +119,12 @@ def test_family_a_blackens_and_pads_rgb_and_mask(raw: Path) -> None:
     expected = np.zeros((120, 120), np.uint8)
     expected[55:65, 50:70] = 253
     np.testing.assert_array_equal(gt, expected)
+    labels = Image.open(raw / "part/test/hole/gt/001.png").point(lambda value: 5 if value else 9)
+    labels.putpalette([255] * 18 + [0] * 12)  # number 5 is white, 9 black
+    labels.save(raw / "part/test/hole/gt/001.png")
+    preprocess(raw, "--family", "a", "--target_dir", raw.with_name("palette"))
+    gt = np.array(Image.open(raw.with_name("palette") / "part/test/hole/gt/001.png"))
+    np.testing.assert_array_equal(gt, 255 * (expected > 0))
     preprocess(raw, "--target_dir", raw.with_name("b"))
     np.testing.assert_array_equal(tifffile.imread(raw.with_name("b") / "part/test/hole/xyz/001.tiff"), cloud)
 
