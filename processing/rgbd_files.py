@@ -16,7 +16,7 @@ from processing.bulk import Outcome
 from processing.clean_files import copy_file
 from processing.cloud_files import read_cloud
 from processing.manifest import write_cloud
-from processing.rgbd_depth import depth_to_points, measured, to_cloud
+from processing.rgbd_depth import depth_to_points, division_scale, measured, to_cloud
 from processing.rgbd_jobs import Job
 from utils.errors import UserError
 from utils.files import sha256_files
@@ -101,6 +101,12 @@ def _check_camera(job: Job, width: int, height: int) -> None:
             f"{job.sources.get('intrinsics', '--camera')} is ({camera.cx:g}, {camera.cy:g}), more than a whole image "
             f"outside of it. Pass the intrinsics of this resolution, in pixels; {scaled}"
         )
+    a, b = (np.array([0, width - 1]) - camera.cx) / camera.fx, (np.array([0, height - 1]) - camera.cy) / camera.fy
+    if (least := division_scale(a, b[:, None], camera.division).min()) <= 0:
+        raise UserError(
+            f"{job.sources['intrinsics']}: its kappa makes 1 + kappa·r² {least:.3g} in a corner of the image, expected "
+            "above 0. Correct the file: kappa is in 1/m², focus, sx and sy in metres."
+        )
 
 
 def _check_size(path: Path, found: tuple[int, ...], expected: tuple[int, int]) -> None:
@@ -133,7 +139,8 @@ def _read_cloud(job: Job, shape: tuple[int, int]) -> np.ndarray:
         assert camera is not None
         assert camera.depth_scale is not None
         metres = stored.astype(np.float64) * camera.depth_scale
-        return to_cloud(depth_to_points(metres, camera.fx, camera.fy, camera.cx, camera.cy), valid)
+        points = depth_to_points(metres, camera.fx, camera.fy, camera.cx, camera.cy, camera.division)
+        return to_cloud(points, valid)
 
 
 def _read_depth(path: Path) -> np.ndarray:

@@ -43,6 +43,7 @@ class Conversion(Preprocessing):
             settings |= asdict(self.settings)
         if (camera := self.camera) is not None:
             settings["camera"] = [camera.fx, camera.fy, camera.cx, camera.cy, camera.depth_scale]
+            settings["camera"] += [camera.division] if camera.division else []
         return {"family": self.family, "version": VERSION, "seed": self.seed, "settings": settings}
 
 

@@ -145,6 +145,10 @@ CAMERAS = {
         }
     ),
     "bop.json": json.dumps({"0": {"cam_K": [30.0, 0, 16, 0, 30, 12, 0, 0, 1], "depth_scale": 0.1}}),
+    "mvtec.json": json.dumps(
+        {"camera_type": "area_scan_division", "focus": 0.01, "kappa": -2000.0, "sx": 4e-6, "sy": 4e-6}
+        | {"cx": 16.0, "cy": 12.0, "image_width": 32, "image_height": 24}
+    ),
     "zivid.yml": "CameraMatrix: {CX: 16.0, CY: 12.0, FX: 30.0, FY: 30.0}\nDistortion: {K1: 0.0, K2: 0.0}\n",
 }
 
