@@ -95,8 +95,8 @@ def find_intrinsics(content: dict[str, Any], path: Path, stem: str) -> Intrinsic
     sections = list(_sections(content))
     found: dict[tuple[float, ...], dict[str, Any]] = {}
     for section in sections:
-        if (numbers := _pinhole(section) or _halcon(section, path)) is not None:
-            found.setdefault(numbers, section)
+        if (camera := _pinhole(section) or _halcon(section, path)) is not None:
+            found.setdefault(camera, section)
     if len(found) != 1:
         names = ", ".join(map(str, list(content)[:10])) or "nothing"
         what = f"{len(found)} different cameras" if found else f"none, but {names}"

@@ -33,6 +33,7 @@ from processing import aggregate_results, eyecandies_files
 from processing.camera_files import find_intrinsics, read_camera_file
 from processing.cloud_files import read_cloud as read_organised
 from processing.manifest import Preprocessing, check_folders, stamped_share, write_cloud, write_manifest
+from tests.processing.tools import compressed
 from utils.checkpoint import CheckpointName, save_checkpoint, save_state
 from utils.errors import UserError
 from utils.files import sha256_file
@@ -125,7 +126,8 @@ def point_cloud(suffix: str, encoding: str) -> Maker:
             header += f"POINTS 768\nDATA {encoding}\n"
         text = "".join("{:.6f} {:.6f} {:.6f}\n".format(*point) for point in points)
         path = folder / f"000{suffix}"
-        path.write_bytes(header.encode() + (text.encode() if encoding == "ascii" else points.tobytes()))
+        body = {"ascii": text.encode(), "binary_compressed": compressed([points.T])}
+        path.write_bytes(header.encode() + body.get(encoding, points.tobytes()))
         return path
 
     return make
@@ -257,6 +259,7 @@ KINDS: dict[str, tuple[Maker, Reader]] = {
     "ply-text": (point_cloud(".ply", "ascii"), lambda path: read_organised(path, (24, 32))),
     "pcd": (point_cloud(".pcd", "binary"), lambda path: read_organised(path, (24, 32))),
     "pcd-text": (point_cloud(".pcd", "ascii"), lambda path: read_organised(path, (24, 32))),
+    "pcd-compressed": (point_cloud(".pcd", "binary_compressed"), lambda path: read_organised(path, (24, 32))),
     **{f"camera-{name}": (camera(name), read_camera) for name in CAMERAS},
     "manifest": (manifest, lambda path: check_folders(path.parents[1] / "raw", path.parent, False, Preprocessing())),
     "results": (results, lambda path: aggregate_results.main(["--quantitative_folder", str(path.parent)])),
