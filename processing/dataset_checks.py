@@ -16,6 +16,7 @@ from datasets import eyecandies, mvtec3d
 from datasets.records import SPLITS, SUFFIXES, Record, check_classes, class_names, scan
 from processing.alignment import MIN_SAMPLES, TURNS, Alignment, align
 from processing.findings import Finding, from_faults, in_part, incomplete
+from processing.kept_parts import doubts
 from processing.manifest import MANIFEST, read_manifest
 from processing.sample_checks import Figures, measure, read_edges
 from utils.errors import UserError
@@ -182,6 +183,7 @@ def _class_findings(root: Path, one: ClassCheck) -> list[Finding]:
     if len(sizes := Counter(f.rgb_size for f in one.figures if f.rgb_size)) > 1:
         listed = ", ".join(f"{w}×{h} ({n})" for (w, h), n in sizes.most_common(5))
         findings.append(Finding(False, "sizes", one.name, f"images of several sizes: {listed}."))
+    findings += doubts(one.name, {str(f.record): f.kept for f in one.figures if f.kept is not None})
     findings += _duplicates(one) + _exposure_findings(one)
     if foreign := _foreign(root / one.name):
         text = f"files that are no part of the layout and are not read: {len(foreign)}, the first: {foreign[0]}"

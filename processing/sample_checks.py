@@ -13,6 +13,7 @@ from datasets.records import Record
 from datasets.units import extent, likely_unit, unit_fault
 from processing.alignment import edge_maps
 from processing.cloud_geometry import axes_fault, repeated_share
+from processing.kept_parts import Kept, cut_by_geometry, measure_kept
 from utils.errors import UserError
 from utils.files import sha256_file
 
@@ -35,6 +36,7 @@ class Figures:
         extent: of the valid points along x, y, z, likewise.
         exposure: mean in [0, 255] of the RGB on the valid points.
         raw: whether the background plane is still there.
+        kept: what is left of the frame, where the background was cut away by geometry.
         black: whether the RGB is black outside the object.
         stamp: what preprocessing wrote into the cloud's file.
     """
@@ -49,6 +51,7 @@ class Figures:
     extent: tuple[float, float, float] | None = None
     exposure: float | None = None
     raw: bool | None = None
+    kept: Kept | None = None
     black: bool | None = None
     stamp: dict[str, Any] | None = None
 
@@ -160,6 +163,8 @@ def _frame(figures: Figures, rgb: np.ndarray, xyz: np.ndarray) -> None:
     valid: np.ndarray = (framed != 0).all(axis=2)
     figures.raw = figures.stamp is None and is_raw(framed)
     figures.exposure = exposure(rgb, valid)
+    if not figures.raw and cut_by_geometry(figures.stamp) and valid.any():
+        figures.kept = measure_kept(valid, figures.record.is_good)
     if valid.any() and not valid.all():
         figures.black = bool((rgb[~valid] == 0).all(axis=1).mean() > _BLACK)
 

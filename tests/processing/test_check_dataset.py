@@ -223,7 +223,7 @@ def test_raw_cloud_among_cleaned_ones(scenes: dict[str, Path], copied: Callable[
 
 @pytest.mark.usefixtures("unaligned")
 def test_stamped_parts_may_fill_the_frame(copied: Callable[[str], Path]) -> None:
-    root, done = copied("raw"), Conversion(unit=1.0)
+    root, done = copied("raw"), Conversion(unit=1.0, background="none")
     for number, path in enumerate(root.rglob("*.tiff")):  # the camera may differ from image to image
         own = replace(done, camera=Intrinsics(500.0 + number, 500.0, 99.0, 99.0))
         write_cloud(path, tifffile.imread(path), own, 1.0, "")
@@ -232,6 +232,20 @@ def test_stamped_parts_may_fill_the_frame(copied: Callable[[str], Path]) -> None
     assert (status, found["problems"], found["notes"]) == (0, [], [])
     assert (found["classes"]["gear"]["state"], found["classes"]["gear"]["families"]) == ("preprocessed", ["rgbd"])
     assert found["samples"][f"{GOOD}/000"]["stamp"]["preprocessing"]["family"] == "rgbd"
+
+
+@pytest.mark.usefixtures("unaligned")
+def test_what_a_plane_left_and_fills_the_frame_is_noted(copied: Callable[[str], Path]) -> None:
+    root, done = copied("raw"), Conversion(unit=1.0)
+    for path in root.rglob("*.tiff"):
+        write_cloud(path, tifffile.imread(path), done, 1.0, "")
+    write_manifest(root, done, True, {})
+    status, found = check(root)
+    assert (status, found["problems"], kinds(found["notes"])) == (0, [], ["kept", "kept"])
+    edge, share = (note["text"] for note in found["notes"])
+    assert "left reaches the edge of the frame, 99.3% to 99.8% of it: perhaps a table or an arm rather than" in edge
+    assert "left fills more than a third of the frame, 97.4% to 98.1%: perhaps the table or the box" in share
+    assert len(found["notes"][0]["samples"]) == 12
 
 
 @pytest.mark.usefixtures("unaligned")
