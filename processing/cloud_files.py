@@ -84,7 +84,7 @@ def _read_points(path: Path, shape: tuple[int, int] | None, coloured: bool) -> t
     if header.grid != shape and stored_by_columns(cloud):
         raise UserError(
             f"{path}: its points seem to be stored column by column, expected row by row, as the pixels of the RGB. "
-            "Export them row by row."
+            f"Export them row by row{', or correct --size' if coloured else ''}."
         )
     return cloud, _colours(columns[3:]).reshape(height, width, -1)
 

@@ -13,7 +13,7 @@ import tifffile
 import yaml
 from PIL import Image
 
-from datasets.frames import unpad
+from datasets.frames import border_mask, unpad
 from datasets.records import scan
 from datasets.sample import load_sample
 from datasets.scenes import Scene
@@ -148,7 +148,13 @@ def remove_mask(root: Path) -> None:
 
 def no_border(root: Path) -> None:
     depth = np.asarray(Image.open(root / DEPTH)).copy()
-    depth[:, :112] = 0
+    depth[:, :116] = 0
+    save(root / DEPTH, depth)
+
+
+def unmeasured_border(root: Path) -> None:
+    depth = np.asarray(Image.open(root / DEPTH)).copy()
+    depth[border_mask(depth.shape)] = 0
     save(root / DEPTH, depth)
 
 
@@ -182,8 +188,9 @@ def upper_case(root: Path) -> None:
         (put(DEPTH, 0, "u2"), 3, r"001_depth.png: no valid point"),
         (put(DEPTH, 6000, "u2"), 3, r"001_depth.png: nothing is left after --background plane; .* z is 0.6 to "
          r"0.6 m. Check --unit, .* Other ways: --background depth-range"),
-        (no_border, 3, r"001_depth.png: \d% of the 10-pixel frame border is valid; --background plane .*z is "
-         r"0.6\d\d? to 0.6\d\d? m. Check --unit, .* Other ways: --background depth-range"),
+        (no_border, 3, r"001_depth.png: 1\d% of the 10-pixel frame border is valid, elsewhere nothing was measured .0 "
+         r"or NaN.; .* Crop RGB .*z is 0.6\d\d? to 0.6\d\d? m. Other ways: --background depth-range"),
+        (unmeasured_border, 3, r"001_depth.png: 0% of the 10-pixel frame border is valid, elsewhere nothing was"),
         (put(MASK, 1, "u1", SIZE, SIZE + 1), 3, r"000_mask.png: is 121×120, its RGB 120×120"),
         (put("test/good/000_mask.png", 1, "u1"), 3, r"good/000_mask.png: a mask in good/ must be all zero"),
         (put(MASK, 0, "u1"), 3, r"hole/000_mask.png: the mask of a defect marks nothing, .*move the sample to good/"),

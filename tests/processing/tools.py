@@ -75,10 +75,10 @@ def valid(cloud: np.ndarray) -> np.ndarray:
     return (cloud != 0).all(axis=-1)
 
 
-def convert(root: Path, *options: Any, only: str = LAYOUT, gt: bool = True) -> int:
-    """Convert the files of the fixture `realsense` to the folder "out" beside them."""
+def convert(root: Path, *options: Any, only: str = LAYOUT, gt: str | bool = LAYOUT) -> int:
+    """Convert the files of the fixture `realsense` to the folder "out" beside them; gt: pattern, False = no masks."""
     command = ["--rgb", f"{root}/{only}_color.png", "--depth", f"{root}/{only}_depth.png", "--workers", "1"]
-    command += ["--gt", f"{root}/{LAYOUT}_mask.png"] if gt else []
+    command += ["--gt", f"{root}/{gt}_mask.png"] if gt else []
     if "--camera" not in options and "--intrinsics" not in options:
         command += ["--intrinsics", f"{root}/camera.json"]
     defaults = ["--class_name", "bolt", "--target_dir", str(root.with_name("out"))]
