@@ -1,5 +1,6 @@
 """Frames as Kinect, stereo and PrimeSense cameras store them go through the conversion, and doubts are said."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,21 @@ def test_big_endian_arrays_are_read(scans: Path, suffix: str, kind: str) -> None
         found = tifffile.imread(scans.with_name(f"{folder}_out") / "bolt/train/good/xyz/a.tiff")
         assert not valid(found)[:5].any()
         np.testing.assert_allclose(found[5:], points(depth / 1000)[5:], rtol=0, atol=0.6e-3)
+
+
+def test_halcon_cameras_are_applied_and_refused_where_they_see_nothing(scans: Path) -> None:
+    """kappa bends the outer points; so much of it that the corners lie nowhere is refused."""
+    (shot, *_) = primesense(scans)
+    halcon = {"camera_type": "area_scan_division", "focus": 0.01, "sx": 0.01 / FOCAL, "sy": 0.01 / FOCAL, "cx": CX}
+    halcon |= {"cy": CY, "image_width": WIDTH, "image_height": HEIGHT}
+    files = ["--rgb", f"{scans}/color_{{stem}}.png", "--depth", f"{scans}/depth_{{stem}}.png", "--unit", "mm"]
+    files += ["--intrinsics", f"{scans}/camera.json", "--background", "none"]
+    (scans / "camera.json").write_text(json.dumps(halcon | {"kappa": -1e5}))
+    with pytest.raises(UserError, match=r"camera.json: its kappa makes 1 \+ kappa·r² -0.4\d+ in a corner of the image"):
+        convert(scans, *files)
+    (scans / "camera.json").write_text(json.dumps(halcon | {"kappa": -3000.0}))
+    assert convert(scans, *files) == 0
+    found = cloud(scans, "0")
+    r2 = 0.01**2 * (((WIDTH - 1 - CX) / FOCAL) ** 2 + ((HEIGHT - 1 - CY) / FOCAL) ** 2)
+    expected = points(shot.depth)[-1, -1, :2] / (1 - 3000 * r2)
+    np.testing.assert_allclose(found[-1, -1, :2], expected, rtol=0.01)
