@@ -3,10 +3,10 @@
 import numpy as np
 
 
-def exposure(rgb: np.ndarray, valid: np.ndarray) -> float | None:
-    """Mean of the three channels in [0, 255] over the valid points; None where there is none.
+def exposure(rgb: np.ndarray, valid: np.ndarray) -> float:
+    """Mean of the three channels in [0, 255] over the valid points.
 
     Args:
-        rgb: (h, w, 3) uint8. valid: (h, w) bool, True = measured.
+        rgb: (h, w, 3) uint8. valid: (h, w) bool, True = measured; at least one is.
     """
-    return float(rgb[valid].mean()) if valid.any() else None
+    return float(rgb[valid].mean())

@@ -6,12 +6,12 @@ All are taken on the detector's grid, S×S, and do not depend on how the part is
 import numpy as np
 from scipy import fft, ndimage
 
+from datasets.measures import exposure
 from datasets.sample import Sample, tensor_to_image
 from inspection.regions import pixel_areas
 
 SHIFT = 0.1  # of the side: how far the image is looked for beside the cloud
 GAP = 0.045  # of the side: gaps in the outline of up to twice this width count as unmeasured
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 def measure(sample: Sample) -> dict[str, float]:
@@ -19,23 +19,23 @@ def measure(sample: Sample) -> dict[str, float]:
 
     points: share of valid pixels in the frame. area: of the measured surface, in square metres. reach: distance from
     the centroid that 99 % of the points do not exceed, in metres. gaps: invalid pixels that a closing of the valid ones
-    covers, as a share of these; hole: those of the largest spot that valid ones enclose. exposure: mean luma on valid
-    pixels, 0 to 255. right, down: by how much of the side the image's edges lie beside the outline of the cloud.
+    covers, as a share of these; hole: those of the largest spot that valid ones enclose. exposure: mean colour on
+    valid pixels, 0 to 255. right, down: by how much of the side the image's edges lie beside the outline of the cloud.
     """
     valid = sample.valid.numpy()
     xyz = sample.xyz.permute(1, 2, 0).numpy()
     points = xyz[valid].astype(np.float64)
     areas = pixel_areas(xyz)
     known = areas[~np.isnan(areas)]
-    luma = tensor_to_image(sample.rgb).astype(np.float32) @ _LUMA
-    right, down = _shift(luma, valid)
+    rgb = tensor_to_image(sample.rgb)
+    right, down = _shift(rgb.mean(axis=2, dtype=np.float32), valid)
     return {
         "points": len(points) / valid.size,
         "area": float(known.sum()),
         "reach": float(np.quantile(np.linalg.norm(points - points.mean(axis=0), axis=1), 0.99)),
         "gaps": _gaps(valid) / len(points),
         "hole": _largest_hole(valid) / len(points),
-        "exposure": float(luma[valid].mean()),
+        "exposure": exposure(rgb, valid),
         "right": right,
         "down": down,
     }
@@ -60,12 +60,12 @@ def _largest_hole(valid: np.ndarray) -> int:
     return int(sizes.max())
 
 
-def _shift(luma: np.ndarray, valid: np.ndarray) -> tuple[float, float]:
+def _shift(grey: np.ndarray, valid: np.ndarray) -> tuple[float, float]:
     """Columns to the right and rows downwards, as shares of the side, by which the strength of the image's edges fits
     the outline of the filled mask best; at most SHIFT."""
     filled = ndimage.binary_fill_holes(valid)
     outline = ndimage.gaussian_filter((filled ^ ndimage.binary_erosion(filled)).astype(np.float32), 1)
-    smooth = ndimage.gaussian_filter(luma, 1)
+    smooth = ndimage.gaussian_filter(grey, 1)
     edges = np.hypot(ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1))
     side = len(valid)
     reach = max(1, round(SHIFT * side))

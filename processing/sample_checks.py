@@ -162,7 +162,7 @@ def _frame(figures: Figures, rgb: np.ndarray, xyz: np.ndarray) -> None:
     framed = xyz if xyz.shape == rgb.shape else unpad(xyz, rgb.shape[:2])
     valid: np.ndarray = (framed != 0).all(axis=2)
     figures.raw = figures.stamp is None and is_raw(framed)
-    figures.exposure = exposure(rgb, valid)
+    figures.exposure = exposure(rgb, valid) if valid.any() else None
     if not figures.raw and cut_by_geometry(figures.stamp) and valid.any():
         figures.kept = measure_kept(valid, figures.record.is_good)
     if valid.any() and not valid.all():
