@@ -3,7 +3,9 @@
 Training does this by itself where it has good images to spare. This command is for checkpoints without thresholds, as
 those of the original authors, and for parts as they come from your line: at least 99 good ones for a false-alarm rate
 of 1 %, none of which was trained on. Scores are kept beside the checkpoint; each later command chooses its rate. In the
-folder, images and clouds belong together by their names as for predict.py; there are no defects in it.
+folder, images and clouds belong together by their names as for predict.py; parts with a defect (by masks in gt or
+ground_truth beside them, or by their folder test/DEFECT) and images that were trained on are refused. Thresholds that
+are replaced are kept as ….1.json, ….2.json.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from utils.errors import UserError
 
 if TYPE_CHECKING:
     from datasets.sample import Sample
+    from inspection.checkpoints import Run
     from inspection.detector import Detector
     from inspection.pairs import Pair
 
@@ -45,11 +48,11 @@ def samples(pairs: "list[Pair]", detector: "Detector") -> "Iterator[Sample]":
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, load, score, save, and say what the thresholds promise."""
+    """Parse, find the parts, and calibrate while no other command writes the run."""
     args = parse(argv)
-    from inspection.calibration import calibrate_on
-    from inspection.detector import load_detector
+    from inspection.checkpoints import find_run
     from inspection.pairs import find_pairs
+    from utils.checkpoint import lock_run
 
     if not args.input.is_dir():
         raise UserError(f"{args.input}: no such folder. Expected good parts, images and clouds.")
@@ -58,6 +61,21 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"{args.input}: holds no image and cloud of a part. See python calibrate.py --help.")
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
+    run = find_run(args.checkpoint)
+    with lock_run(run.name, run.method):
+        calibrate(args, run, pairs)
+    return 0
+
+
+def calibrate(args: argparse.Namespace, run: "Run", pairs: "list[Pair]") -> None:
+    """Check the parts, score them, save, and say what the thresholds promise."""
+    from inspection.calibration import calibrate_on
+    from inspection.detector import load_detector
+    from inspection.good_parts import check_parts
+    from utils.checkpoint import load_settings
+
+    if note := check_parts(pairs, load_settings(run.name, run.method)):
+        print(f"note: {note}", file=sys.stderr)
     options = {name: getattr(args, name) for name in ("device", "precision", "rgb_weights", "xyz_weights")}
     detector = load_detector(args.checkpoint, false_alarm_rate=None, **options)
     found = samples(pairs, detector)
@@ -68,7 +86,6 @@ def main(argv: list[str] | None = None) -> int:
             f"map threshold {limits.map:.4g}"
         )
     print(f"written: {detector.thresholds_path}")
-    return 0
 
 
 if __name__ == "__main__":

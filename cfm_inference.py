@@ -30,6 +30,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def result_config(pipeline: "CFMPipeline", settings: dict[str, Any] | None) -> dict[str, Any]:
     """What the result file says of how it was made."""
+    from utils.run_record import in_brief
+
     training = settings["config"] if settings else {}
     extractor = pipeline.extractor.fingerprint()
     return {
@@ -43,7 +45,7 @@ def result_config(pipeline: "CFMPipeline", settings: dict[str, Any] | None) -> d
         "shots": training.get("data", {}).get("shots"),
         "seed": training.get("seed"),
         "extractor_fingerprint": extractor,
-        "training": settings,
+        "training": in_brief(settings),
     }
 
 
@@ -59,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     from models.cfm.training import PART
     from models.token_store import batches
     from utils.checkpoint import CheckpointName
-    from utils.class_run import ClassRun
+    from utils.class_run import ClassRun, reserved
     from utils.devices import pick_device
     from utils.thresholds import load_thresholds, thresholds_path
 
@@ -78,23 +80,25 @@ def main(argv: list[str] | None = None) -> int:
 
     skipped: list[str] | None = [] if args.skip_bad else None
     records = scan(args.dataset_path, args.class_name, "test", skipped)
-    run = ClassRun(args.class_name, args.save_maps, args.produce_qualitatives or args.visualize_plot, thresholds)
+    pictures = args.qualitative_folder if args.produce_qualitatives or args.visualize_plot else None
+    key = args.class_name, args.epochs_no, args.batch_size
+    run = ClassRun(args.class_name, args.save_maps, pictures is not None, thresholds)
     native = args.save_maps is not None and args.map_size == "native"
-    with tqdm(total=len(records), desc=f"{args.class_name}: inference", unit="image") as progress:
-        for batch in batches(iter_samples(records, skipped), args.batch_size):
-            start = time.perf_counter()
-            found = pipeline.maps([sample for _, sample in batch])
-            seconds = (time.perf_counter() - start) / len(batch)
-            for (record, sample), anomaly_map in zip(batch, found, strict=True):
-                saved = from_square(anomaly_map.aupro_map().numpy(), sample.original) if native else None
-                run.add(record.defect, record.stem, *to_arrays(sample), anomaly_map, seconds, saved=saved)
-            progress.update(len(batch))
-
-    config = result_config(pipeline, settings)
-    path = run.write_results(args.quantitative_folder, args.epochs_no, args.batch_size, config, device.type)
-    print(path.with_suffix(".md").read_text(encoding="utf-8"), end="")
-    if run.with_pictures:
-        run.write_pictures(args.qualitative_folder, show=args.visualize_plot)
+    with reserved(*key, records, args.quantitative_folder, pictures, args.save_maps):
+        with tqdm(total=len(records), desc=f"{args.class_name}: inference", unit="image") as progress:
+            for batch in batches(iter_samples(records, skipped), args.batch_size):
+                start = time.perf_counter()
+                found = pipeline.maps([sample for _, sample in batch])
+                seconds = (time.perf_counter() - start) / len(batch)
+                for (record, sample), anomaly_map in zip(batch, found, strict=True):
+                    saved = from_square(anomaly_map.aupro_map().numpy(), sample.original) if native else None
+                    run.add(record.defect, record.stem, *to_arrays(sample), anomaly_map, seconds, saved=saved)
+                progress.update(len(batch))
+        config = result_config(pipeline, settings)
+        path = run.write_results(args.quantitative_folder, *key[1:], config, device.type)
+        print(path.with_suffix(".md").read_text(encoding="utf-8"), end="")
+        if pictures is not None:
+            run.write_pictures(pictures, show=args.visualize_plot)
     cli.report_skipped(skipped)
     return 0
 

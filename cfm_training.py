@@ -46,27 +46,30 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, build, train, save."""
-    args = parse(argv)
+    """Parse, then train."""
+    return cli.train_locked(parse(argv), "CFM", train)
+
+
+def train(args: argparse.Namespace, name: "CheckpointName") -> None:
+    """Build, train, save."""
     from tqdm import tqdm
 
     from datasets.records import Record, nominal_split
     from datasets.sample import Sample, iter_samples
     from inspection.calibration import finished
+    from inspection.good_parts import hash_images
     from models.cfm import training
     from models.cfm.pipeline import CFMPipeline
     from models.extractors import ExtractorOptions, build_extractor
     from models.token_store import cache_tokens, extract_tokens
     from models.tokens import Tokens
-    from utils.checkpoint import CheckpointName
     from utils.devices import pick_device
-    from utils.files import sha256_file, sha256_text
-    from utils.run_record import data_manifest, provenance, wandb_logger
+    from utils.files import sha256_text
+    from utils.run_record import training_record, wandb_logger
     from utils.training import is_finished
 
     started = time.perf_counter()
     device, precision = pick_device(args.device), args.precision or "fp32"
-    name = CheckpointName(args.checkpoint_savepath, args.class_name, args.epochs_no, args.batch_size)
     skipped: list[str] | None = [] if args.skip_bad else None
     split = nominal_split(args.dataset_path, args.class_name, args.shots, args.hold_out, skipped)
     records = split.train
@@ -79,18 +82,20 @@ def main(argv: list[str] | None = None) -> int:
     )
     extractor = build_extractor(args.extractor or "dino_pointmae", device, options)
     extractor.fit(sample for _, sample in load(records, "fitting"))
-    digests = {record: f"{sha256_file(record.rgb)} {sha256_file(record.xyz)}" for record in records}
-    data = {"sha256": sha256_text(" ".join(digests.values())), "shots": args.shots}
+    hashes = hash_images(records)
+    data = {"sha256": sha256_text(" ".join(hashes.values())), "shots": args.shots}
     run = args.mapper, precision, args.epochs_no, args.batch_size, args.seed, args.pixel_fraction
     config = training.CFMConfig(extractor.fingerprint(), data, *run)
-    if args.resume and is_finished(name, training.PART, config):
+    run_files = name, training.PART, name.path(training.RGB_TO_XYZ)
+    if not args.overwrite and is_finished(*run_files, config, args.resume):
         weights = {"rgb_weights": args.rgb_weights, "xyz_weights": args.xyz_weights}
         finished([name.path(training.PART, ".json")], split, skipped, device=args.device, **weights)
-        return 0
+        return
 
     log = wandb_logger(args.wandb_mode, f"CFM {args.class_name}", config)
     tokens: Sequence[Tokens]
     if args.token_cache:
+        digests = {record: hashes[record.stem] for record in records}
         tokens = cache_tokens(digests, load, extractor, args.batch_size, device, args.token_cache)
     else:
         samples = (sample for _, sample in load(records))
@@ -100,11 +105,9 @@ def main(argv: list[str] | None = None) -> int:
     extracted = time.perf_counter()
     detector = training.train(tokens, config, name, device, args.resume, log)
     seconds = {"extraction": extracted - started, "training": time.perf_counter() - extracted}
-    manifest = data_manifest(args.dataset_path, args.class_name)
-    record = {"images": len(tokens), "data_manifest": manifest, "seconds": seconds, **provenance()}
+    record = training_record(args.dataset_path, args.class_name, len(tokens), hashes, seconds)
     training.save(name, detector, extractor.state_dict(), config, record)
     finish(CFMPipeline(extractor, detector, device), split, name, skipped)
-    return 0
 
 
 def finish(pipeline: "CFMPipeline", split: "NominalSplit", name: "CheckpointName", skipped: list[str] | None) -> None:

@@ -67,6 +67,8 @@ def panels(inputs: "Inputs", rebuilt: "Rebuilt", samples: "list[Sample]") -> lis
 
 def result_config(args: argparse.Namespace, detector: "DBMRNetDetector", settings: dict[str, Any]) -> dict[str, Any]:
     """What the result file says of how it was made."""
+    from utils.run_record import in_brief
+
     return {
         "method": "DBMRNet",
         "preset": detector.settings.preset,
@@ -76,7 +78,7 @@ def result_config(args: argparse.Namespace, detector: "DBMRNetDetector", setting
         "checkpoint": args.checkpoint,
         "shots": settings["config"]["data"].get("shots"),
         "seed": settings["config"]["seed"],
-        "training": settings,
+        "training": in_brief(settings),
     }
 
 
@@ -92,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     from models.dbmrnet.pipeline import DBMRNetPipeline, weights_sha256
     from models.token_store import batches
     from utils.checkpoint import CheckpointName
-    from utils.class_run import ClassRun
+    from utils.class_run import ClassRun, reserved
     from utils.devices import pick_device
     from utils.thresholds import load_thresholds, thresholds_path
 
@@ -111,31 +113,33 @@ def main(argv: list[str] | None = None) -> int:
         print(note)
     skipped: list[str] | None = [] if args.skip_bad else None
     records = scan(args.dataset_path, args.class_name, "test", skipped)
-    run = ClassRun(args.class_name, args.save_maps, args.produce_qualitatives or args.visualize_plot, thresholds)
+    pictures = args.qualitative_folder if args.produce_qualitatives or args.visualize_plot else None
+    key = args.class_name, args.epochs_no, args.batch_size
+    run = ClassRun(args.class_name, args.save_maps, pictures is not None, thresholds)
     native = args.save_maps is not None and args.map_size == "native"
-    with tqdm(total=len(records), desc=f"{args.class_name}: inference", unit="image") as progress:
-        for batch in batches(iter_samples(records, skipped), args.batch_size):
-            samples = [sample for _, sample in batch]
-            start = time.perf_counter()
-            inputs = detector.prepare(samples)
-            rebuilt = detector.reconstruct(inputs)
-            found = detector.discrepancies(inputs, rebuilt, args.score)
-            fused = [anomaly_map.cpu() for anomaly_map in detector.maps(found, args.fusion)]
-            seconds = (time.perf_counter() - start) / len(batch)
-            alone = {part: [m.cpu() for m in detector.maps(found, way)] for part, way in BRANCHES.items()}
-            extras = panels(inputs, rebuilt, samples) if run.with_pictures else [{}] * len(batch)
-            for i, (record, sample) in enumerate(batch):
-                branches = {part: maps[i] for part, maps in alone.items()}
-                what = (record.defect, record.stem, *to_arrays(sample), fused[i], seconds)
-                saved = from_square(fused[i].aupro_map().numpy(), sample.original) if native else None
-                run.add(*what, branches=branches, extra=extras[i], saved=saved)
-            progress.update(len(batch))
-
-    config = result_config(args, detector, settings)
-    path = run.write_results(args.quantitative_folder, args.epochs_no, args.batch_size, config, device.type)
-    print(path.with_suffix(".md").read_text(encoding="utf-8"), end="")
-    if run.with_pictures:
-        run.write_pictures(args.qualitative_folder, show=args.visualize_plot)
+    with reserved(*key, records, args.quantitative_folder, pictures, args.save_maps):
+        with tqdm(total=len(records), desc=f"{args.class_name}: inference", unit="image") as progress:
+            for batch in batches(iter_samples(records, skipped), args.batch_size):
+                samples = [sample for _, sample in batch]
+                start = time.perf_counter()
+                inputs = detector.prepare(samples)
+                rebuilt = detector.reconstruct(inputs)
+                found = detector.discrepancies(inputs, rebuilt, args.score)
+                fused = [anomaly_map.cpu() for anomaly_map in detector.maps(found, args.fusion)]
+                seconds = (time.perf_counter() - start) / len(batch)
+                alone = {part: [m.cpu() for m in detector.maps(found, way)] for part, way in BRANCHES.items()}
+                extras = panels(inputs, rebuilt, samples) if run.with_pictures else [{}] * len(batch)
+                for i, (record, sample) in enumerate(batch):
+                    branches = {part: maps[i] for part, maps in alone.items()}
+                    what = (record.defect, record.stem, *to_arrays(sample), fused[i], seconds)
+                    saved = from_square(fused[i].aupro_map().numpy(), sample.original) if native else None
+                    run.add(*what, branches=branches, extra=extras[i], saved=saved)
+                progress.update(len(batch))
+        config = result_config(args, detector, settings)
+        path = run.write_results(args.quantitative_folder, *key[1:], config, device.type)
+        print(path.with_suffix(".md").read_text(encoding="utf-8"), end="")
+        if pictures is not None:
+            run.write_pictures(pictures, show=args.visualize_plot)
     cli.report_skipped(skipped)
     return 0
 

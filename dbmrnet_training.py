@@ -12,8 +12,8 @@ from utils.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from datasets.records import Record
     from models.dbmrnet.training import DBMRNetConfig
+    from utils.checkpoint import CheckpointName
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -63,19 +63,16 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", type=kind, default=default, help=f"{meaning} (default: %(default)s)")
 
 
-def configuration(args: argparse.Namespace, records: "Mapping[str, list[Record]]") -> "DBMRNetConfig":
-    """What decides the weights: the options, and a hash of the files of each split."""
+def configuration(args: argparse.Namespace, hashes: "Mapping[str, Mapping[str, str]]") -> "DBMRNetConfig":
+    """What decides the weights: the options, and of each split a hash of the hashes of its images."""
     from models.dbmrnet.training import DBMRNetConfig
-    from utils.files import sha256_file, sha256_text
+    from utils.files import sha256_text
 
     model = ModelSettings(**{field.name: getattr(args, field.name) for field in fields(ModelSettings)})
-    hashes = {
-        split: sha256_text(" ".join(sha256_file(file) for record in found for file in (record.rgb, record.xyz)))
-        for split, found in records.items()
-    }
+    data = {split: sha256_text(" ".join(images.values())) for split, images in hashes.items()}
     return DBMRNetConfig(
         model=model,
-        data={"sha256": hashes, "shots": args.shots},
+        data={"sha256": data, "shots": args.shots},
         precision=args.precision or "fp32",
         epochs=args.epochs_no,
         batch_size=args.batch_size,
@@ -86,37 +83,41 @@ def configuration(args: argparse.Namespace, records: "Mapping[str, list[Record]]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, prepare, train, save."""
-    args = parse(argv)
+    """Parse, then train."""
+    return cli.train_locked(parse(argv), "DBMRNet", train)
+
+
+def train(args: argparse.Namespace, name: "CheckpointName") -> None:
+    """Prepare, train, save."""
     from tqdm import tqdm
 
     from datasets.records import nominal_split
     from datasets.sample import iter_samples
     from inspection.calibration import calibrate, finished
+    from inspection.good_parts import hash_images
     from models.dbmrnet import training
     from models.dbmrnet.inputs import Inputs, prepare
     from models.dbmrnet.pipeline import DBMRNetPipeline, weights_sha256
     from models.token_store import batches
-    from utils.checkpoint import CheckpointName
     from utils.devices import pick_device
-    from utils.run_record import data_manifest, provenance, read_json_lines, wandb_logger
+    from utils.run_record import read_json_lines, training_record, wandb_logger
     from utils.thresholds import thresholds_path
     from utils.training import is_finished
     from utils.visualization import save_loss_plot
 
     started = time.perf_counter()
     device = pick_device(args.device)
-    name = CheckpointName(args.checkpoint_savepath, args.class_name, args.epochs_no, args.batch_size)
     skipped: list[str] | None = [] if args.skip_bad else None
     nominal = nominal_split(args.dataset_path, args.class_name, args.shots, args.hold_out, skipped)
     records = {"train": nominal.train}
     if nominal.source == "validation":
         records["validation"] = nominal.validation
-    config = configuration(args, records)
-    if args.resume and is_finished(name, training.PART, config):
-        files = [name.path(part, training.SUFFIX) for part in training.PARTS.values()]
+    hashes = {split: hash_images(found) for split, found in records.items()}
+    config = configuration(args, hashes)
+    files = [name.path(part, training.SUFFIX) for part in training.PARTS.values()]
+    if not args.overwrite and is_finished(name, training.PART, files[0], config, args.resume):
         finished([file for file in files if file.is_file()], nominal, skipped, device=args.device)
-        return 0
+        return
 
     def load(split: str) -> Inputs:
         """Prepared samples of a split."""
@@ -134,16 +135,14 @@ def main(argv: list[str] | None = None) -> int:
     prepared_at = time.perf_counter()
     detectors = training.train(images, validation, config, name, args.resume, log)
     seconds = {"preparation": prepared_at - started, "training": time.perf_counter() - prepared_at}
-    data = data_manifest(args.dataset_path, args.class_name)
-    record = {"images": len(images), "data_manifest": data, "seconds": seconds, **provenance()}
+    record = training_record(args.dataset_path, args.class_name, len(images), hashes["train"], seconds)
     training.save(name, detectors, config, record)
     for part, detector in detectors.items():
         calibrate(DBMRNetPipeline(detector), nominal, thresholds_path(name, part), weights_sha256(name, part), skipped)
     entries = read_json_lines(name.path(training.PART, ".jsonl"))
     save_loss_plot(name.path(training.PART, ".png"), entries, f"DBMRNet, {args.class_name}")
     cli.report_skipped(skipped)
-    print(f"saved {name.path(training.PART, training.SUFFIX)} and its companions")
-    return 0
+    print(f"saved {files[0]} and its companions")
 
 
 if __name__ == "__main__":

@@ -96,7 +96,9 @@ def score(name: str, records: Sequence[Record], paths: Sequence[Path], args: arg
     if figures["au_roc"] is None:
         print(f"note: {name}: au_roc is null, it needs good and defective images", file=sys.stderr)
     if figures["au_pro"] is None:
-        print(f"note: {name}: au_pro, p_auroc are null, they need anomalous and normal pixels", file=sys.stderr)
+        lacking = any(gt is None for gt in gts)
+        why = "its defects have no masks" if lacking else "they need anomalous and normal pixels"
+        print(f"note: {name}: au_pro, p_auroc are null, {why}", file=sys.stderr)
     return figures
 
 

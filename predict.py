@@ -9,7 +9,8 @@ a/rgb/000.png and a/xyz/000.tiff, 7.png and 7.npy, 7_rgb.png and 7_xyz.tiff. Clo
 float32 metres, aligned with their image; raw ones are cleaned as the training data was.
 
 Written: OUTPUT/maps/NAME.tiff, OUTPUT/overlays/NAME.png, and a line a part in OUTPUT/predictions.jsonl. What has an
-answer already is skipped. Exit status: 0 all answered, 1 some of --input failed, 2 unusable options or files.
+answer already is skipped; other files that come to a watched folder under a name that was answered get an answer of
+their own, NAME~2. Exit status: 0 all answered, 1 some of --input failed, 2 unusable options or files.
 """
 
 import argparse
@@ -100,8 +101,9 @@ def predict_new(args: argparse.Namespace, predictions: "Predictions") -> int:
         print(f"watching {args.watch}{missing}; Ctrl-C ends", flush=True)
         while True:
             for pair in watch.look():
-                outcomes[pair.name] = predictions.take(pair)
-                print(f"{pair.name}: {words.outcome(*outcomes[pair.name])}", flush=True)
+                found, new = predictions.take(pair, keep=True)
+                outcomes[found.sample] = found, new
+                print(f"{found.sample}: {words.outcome(found, new)}", flush=True)
             time.sleep(args.interval)
     except KeyboardInterrupt:
         problems = find_pairs(args.watch, args.output)[1]
@@ -128,6 +130,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"no decisions: {detector.note} (see python calibrate.py --help)")
     else:
         print(detector.thresholds.statement())
+        if not detector.thresholds.inputs:
+            print("the input of parts is not checked: these thresholds are older (see python calibrate.py --help)")
     print(f"written: {args.output / LOG}, with maps/ and overlays/ beside it")
     return status
 

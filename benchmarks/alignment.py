@@ -59,8 +59,8 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def flagged(job: tuple[str, int]) -> tuple[str, dict[str, list[bool]]]:
-    """The class, and by fault whether it was told, of raw and of preprocessed clouds.
+def judged(job: tuple[str, int]) -> tuple[str, dict[str, list[bool | None]]]:
+    """The class, and by fault whether raw and preprocessed clouds were called aligned; None: could not be judged.
 
     Args:
         job: name of the class, and seed of its scenes.
@@ -69,14 +69,14 @@ def flagged(job: tuple[str, int]) -> tuple[str, dict[str, list[bool]]]:
     scenes = [render_scene(name, None, SIZE, [seed, index]) for index in range(SAMPLES)]
     masks = [object_mask(scene.xyz, np.random.default_rng(index)) for index, scene in enumerate(scenes)]
     clean = [np.where(mask[..., None], scene.xyz, np.float32(0)) for scene, mask in zip(scenes, masks, strict=True)]
-    found: dict[str, list[bool]] = {}
+    found: dict[str, list[bool | None]] = {}
     for fault, plant in FAULTS.items():
         for clouds in ([scene.xyz for scene in scenes], clean):
             pairs = [
                 edge_maps(scene.rgb, np.ascontiguousarray(plant(xyz)))
                 for scene, xyz in zip(scenes, clouds, strict=True)
             ]
-            found.setdefault(fault, []).append(not align(pairs).aligned)
+            found.setdefault(fault, []).append(align(pairs).aligned)
     return name, found
 
 
@@ -87,17 +87,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=cli.positive_int, default=available_cores(), help="processes")
     args = parser.parse_args(argv)
     jobs = [(name, FIRST_SEED + seed) for seed in range(args.seeds) for name in OBJECT_CLASSES]
-    told: dict[str, dict[str, list[bool]]] = {fault: {name: [] for name in OBJECT_CLASSES} for fault in FAULTS}
-    for name, found in tqdm(run_parallel(flagged, jobs, args.workers), total=len(jobs), unit="class"):
-        for fault, flags in found.items():
-            told[fault][name] += flags
+    verdicts: dict[str, dict[str, list[bool | None]]] = {
+        fault: {name: [] for name in OBJECT_CLASSES} for fault in FAULTS
+    }
+    for name, found in tqdm(run_parallel(judged, jobs, args.workers), total=len(jobs), unit="class"):
+        for fault, aligned in found.items():
+            verdicts[fault][name] += aligned
     print("| fault | all |", *(f" {name} |" for name in OBJECT_CLASSES), sep="")
     print("|---|---:|", "---:|" * len(OBJECT_CLASSES), sep="")
-    for fault, by_class in told.items():
-        every = [flag for flags in by_class.values() for flag in flags]
-        cells = (f" {sum(flags)} of {len(flags)} |" for flags in by_class.values())
-        print(f"| {fault} | {sum(every)} of {len(every)} |", *cells, sep="")
+    for fault, by_class in verdicts.items():
+        every = [aligned for found in by_class.values() for aligned in found]
+        print(f"| {fault} |", *(f" {_counts(found)} |" for found in (every, *by_class.values())), sep="")
     return 0
+
+
+def _counts(aligned: list[bool | None]) -> str:
+    unknown = aligned.count(None)
+    return f"{aligned.count(False)} of {len(aligned)}" + (f", {unknown} not judged" if unknown else "")
 
 
 if __name__ == "__main__":

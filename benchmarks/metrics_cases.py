@@ -36,7 +36,7 @@ def evaluation(setting: Setting, count: int, size: int) -> Work:
     def figures() -> dict[str, Any]:
         from sklearn.metrics import roc_auc_score
 
-        labels = np.concatenate([p.gt.ravel() for p in class_predictions])
+        labels = np.concatenate([p.gt.ravel() for p in class_predictions if p.gt is not None])
         scores = np.concatenate([p.pixel_map.ravel() for p in class_predictions])
         return {
             "p_auroc": evaluate(class_predictions)["p_auroc"],

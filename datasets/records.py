@@ -11,9 +11,9 @@ from utils.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 SUFFIXES = {
-    "rgb": (".png", ".jpg", ".jpeg", ".tif", ".tiff"),
+    "rgb": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
     "xyz": (".tiff", ".tif"),
-    "gt": (".png", ".tiff", ".tif"),
+    "gt": (".png", ".tiff", ".tif", ".bmp"),
 }
 
 _CONVERT = "Datasets with other names for these folders: see processing/convert_rgbd.py --help."
@@ -30,7 +30,7 @@ class Record:
         stem: file name without suffix, shared by the files.
         rgb: colour image.
         xyz: organised point cloud.
-        gt: mask of the anomalous pixels; None means that no pixel is anomalous.
+        gt: mask of the anomalous pixels. None: of a good sample, no pixel is; of a defective one, it is not known.
     """
 
     class_name: str
@@ -44,6 +44,11 @@ class Record:
     @property
     def is_good(self) -> bool:
         return self.defect == "good"
+
+    @property
+    def lacks_mask(self) -> bool:
+        """Whether it is not known which pixels are anomalous, as in a class whose defects have no masks at all."""
+        return self.gt is None and not self.is_good
 
     @property
     def dataset_path(self) -> Path:
@@ -88,7 +93,8 @@ def scan(dataset_path: Path, class_name: str, split: str, skipped: list[str] | N
     """Records of one split of one class, "good" first, then the defects by name, each by stem.
 
     Train and validation hold "good" only, so their order is that of the stems and "the first N" is well defined.
-    Files with other suffixes than `SUFFIXES` and names that begin with a dot are not looked at.
+    Files with other suffixes than `SUFFIXES` and names that begin with a dot are not looked at. Defects need masks
+    unless no defect of the class has any: figures of images can be had without.
 
     Args:
         dataset_path: root of the dataset.
@@ -108,11 +114,12 @@ def scan(dataset_path: Path, class_name: str, split: str, skipped: list[str] | N
     _check_split(folder, dataset_path)
     problems: list[str] = []
     records: list[Record] = []
+    masked = split == "test" and _has_masks(folder)
     for defect in sorted(_folders(folder), key=lambda path: (path.name != "good", path.name)):
         if split != "test" and defect.name != "good":
             advice = _CONVERT if defect.name.lower() == "good" else "Move this folder to test/."
             raise UserError(f"{defect}: {split}/ may hold only good/ (nominal samples). {advice}")
-        records += _pair(defect, class_name, split, problems)
+        records += _pair(defect, class_name, split, masked, problems)
         if problems and skipped is None:
             raise UserError(problems[0])
     if skipped is not None:
@@ -172,10 +179,15 @@ def _check_split(folder: Path, dataset_path: Path) -> None:
         raise UserError(f"{folder}: no such folder. The class needs {folder.name}/good/rgb and {folder.name}/good/xyz.")
 
 
-def _pair(folder: Path, class_name: str, split: str, problems: list[str]) -> list[Record]:
-    """Records of `<split>/<defect>`; what lacks a partner goes to `problems` as a message."""
-    good = folder.name == "good"
-    wants_gt = split == "test" and not good
+def _has_masks(folder: Path) -> bool:
+    """Whether any defect of `<class>/test` has a mask, or a folder that other layouts keep them in."""
+    defects = [defect for defect in _folders(folder) if defect.name != "good"]
+    return any((d / "ground_truth").is_dir() or any((d / "gt").glob("[!.]*")) for d in defects)
+
+
+def _pair(folder: Path, class_name: str, split: str, masked: bool, problems: list[str]) -> list[Record]:
+    """Records of `<split>/<defect>`; what lacks a partner goes to `problems` as a message. masked: defects have gt."""
+    wants_gt = masked and folder.name != "good"
     files = {kind: _by_stem(folder / kind, kind, problems) for kind in ("rgb", "xyz", "gt")}
     for kind in ("rgb", "xyz", "gt") if wants_gt else ("rgb", "xyz"):
         if not (folder / kind).is_dir():

@@ -6,7 +6,7 @@ Sources: CFM paper (Costanzino et al., CVPR 2024), section 4; MVTec 3D-AD for th
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.frames import nearest, pad_to_square
-from datasets.readers import read_gt, read_rgb, read_xyz, refuse_marked, refuse_raw
+from datasets.readers import check_mask, read_gt, read_rgb, read_xyz, refuse_raw, rgb_of
 from datasets.records import Record
 from utils.errors import UserError
 from utils.parallel import available_cores
@@ -33,7 +33,7 @@ class Sample:
         rgb: (3, S, S) float32, ImageNet-normalised.
         xyz: (3, S, S) float32, metres in the camera's frame, (0, 0, 0) where invalid.
         valid: (S, S) bool, True = a measured point of the object.
-        gt: (S, S) bool, True = anomalous.
+        gt: (S, S) bool, True = anomalous; None = not known, of a defective sample without a mask.
         original: (height, width) of the RGB before it was padded to a square and resized; that of its file, which in
             data of family a is a padded square already.
     """
@@ -41,7 +41,7 @@ class Sample:
     rgb: Tensor
     xyz: Tensor
     valid: Tensor
-    gt: Tensor
+    gt: Tensor | None
     original: tuple[int, int]
 
 
@@ -52,7 +52,7 @@ def rgb_to_tensor(image: Image.Image | np.ndarray, size: int = GRID) -> Tensor:
         image: PIL image, or (h, w, 3) uint8 array.
         size: side of the grid in pixels.
     """
-    array = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+    array = rgb_of(image, "rgb") if isinstance(image, Image.Image) else np.asarray(image)
     square = Image.fromarray(pad_to_square(array, mode="edge"))
     resized = square.resize((size, size), Image.Resampling.BICUBIC)  # PIL antialiases when it shrinks
     values = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255  # (3, S, S) in [0, 1]
@@ -66,9 +66,10 @@ def tensor_to_image(rgb: Tensor) -> np.ndarray:
     return ((rgb * std + mean) * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 
-def to_arrays(sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What can be looked at: (S, S, 3) uint8 RGB, (S, S, 3) float32 cloud, (S, S) bool mask, True = anomalous."""
-    return tensor_to_image(sample.rgb), sample.xyz.permute(1, 2, 0).numpy(), sample.gt.numpy()
+def to_arrays(sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """What can be looked at: (S, S, 3) uint8 RGB, (S, S, 3) float32 cloud, (S, S) bool mask, see `Sample.gt`."""
+    gt = None if sample.gt is None else sample.gt.numpy()
+    return tensor_to_image(sample.rgb), sample.xyz.permute(1, 2, 0).numpy(), gt
 
 
 def xyz_to_grid(xyz: np.ndarray, size: int = GRID) -> tuple[Tensor, Tensor]:
@@ -116,9 +117,9 @@ def load_sample(record: Record, size: int = GRID) -> Sample:
     """Read and check the files of a record.
 
     Raises:
-        UserError: a file cannot be read; wrong shape, size or dtype; NaN or infinity in the cloud; raw data; no valid
-            point; a mask of another size than the RGB; a "good" sample with anomalous pixels. The message names the
-            file and says what to do.
+        UserError: a file cannot be read; wrong shape, size or dtype; NaN or infinity in the cloud; another unit than
+            metres; raw data; no valid point; a mask of another size than the RGB; a "good" sample with anomalous
+            pixels, or a mask of a defect without any. The message names the file and says what to do.
     """
     rgb = read_rgb(record.rgb)
     xyz = read_xyz(record.xyz)
@@ -132,15 +133,14 @@ def load_sample(record: Record, size: int = GRID) -> Sample:
                 f"{record.gt}: mask is {_size(gt.shape)}, its RGB {record.rgb.name} is {_size(rgb.shape)} (W×H). "
                 "Both need the same size: write the mask again at the RGB's size."
             )
-        if record.is_good:
-            refuse_marked(gt, record.gt)
+        check_mask(gt, record.is_good, record.gt)
     sample = make_sample(rgb, xyz, gt, size)
     if not sample.valid.any():
         raise UserError(
             f"{record.xyz}: empty cloud, no valid point (all three coordinates non-zero) on the {size}×{size} grid. "
             "Preprocess the raw scan again or remove the sample."
         )
-    return sample
+    return replace(sample, gt=None) if record.lacks_mask else sample
 
 
 def iter_samples(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.frames import fit_mask
-from datasets.readers import read_array, read_gt, refuse_marked
+from datasets.readers import check_mask, read_array, read_gt
 from datasets.records import Record
 from utils.errors import UserError
 
@@ -43,19 +43,19 @@ def find_maps(folder: Path, records: Sequence[Record]) -> tuple[list[Path], list
     return paths, list(found.values())
 
 
-def load_map(path: Path, record: Record) -> tuple[np.ndarray, np.ndarray, bool]:
+def load_map(path: Path, record: Record) -> tuple[np.ndarray, np.ndarray | None, bool]:
     """A saved map and the mask of its image at the map's size, see `datasets.frames.fit_mask`.
 
     Args:
         path: TIFF of one map. record: the image that it belongs to.
 
     Returns:
-        (H, W) scores of the file's own type; (H, W) bool, True = anomalous, which nothing is without a mask file; and
+        (H, W) scores of the file's own type; (H, W) bool, True = anomalous, or None where a defect has no mask; and
         whether the map was taken as that of the padded image.
 
     Raises:
         UserError: a file cannot be read; no map (H, W); NaN or infinity; a size that does not fit the mask; a good
-            image with anomalous pixels.
+            image with anomalous pixels, or a mask of a defect without any.
     """
     values = read_array(path)
     if values.ndim != 2:
@@ -64,10 +64,9 @@ def load_map(path: Path, record: Record) -> tuple[np.ndarray, np.ndarray, bool]:
     if bad:
         raise UserError(f"{path}: {bad} of {values.size} scores are NaN or infinite. Save finite scores.")
     if record.gt is None:
-        return values, np.zeros(values.shape, bool), False
+        return values, None if record.lacks_mask else np.zeros(values.shape, bool), False
     gt = read_gt(record.gt)
-    if record.is_good:
-        refuse_marked(gt, record.gt)
+    check_mask(gt, record.is_good, record.gt)
     try:
         padded = values.shape[0] == values.shape[1] and gt.shape[0] != gt.shape[1]
         return values, fit_mask(gt, values.shape), padded

@@ -22,6 +22,7 @@ from utils.parallel import run_parallel
 MIN_SIZE = 96
 """Smallest longer image side in pixels at which patterns and defects can still be told apart."""
 
+_FOCUS = 0.01  # metres from the lens to the image plane; the size of a pixel there follows from it
 _README = """Generated data, not photographs: scenes rendered by processing/make_scenes.py, laid out as the raw release
 of MVTec 3D-AD. Units: pixels and metres; z along the optical axis; lost points are (0, 0, 0).
 """
@@ -167,15 +168,18 @@ def _write_mvtec3d_sample(job: Job) -> None:
 
 
 def _write_calibration(folder: Path, class_name: str, size: int) -> None:
-    """The four files of a class's calibration folder."""
+    """The four files of a class's calibration folder, the camera's in HALCON's terms as in the release."""
     camera = scene_camera(class_name, size)
     write_json(
         folder / "camera_parameters.json",
         {
-            "focal_length_x": camera.focal,
-            "focal_length_y": camera.focal,
-            "principal_point_x": camera.cx,
-            "principal_point_y": camera.cy,
+            "camera_type": "area_scan_division",
+            "focus": _FOCUS,
+            "kappa": 0.0,
+            "sx": _FOCUS / camera.focal,
+            "sy": _FOCUS / camera.focal,
+            "cx": camera.cx,
+            "cy": camera.cy,
             "image_width": camera.width,
             "image_height": camera.height,
         },

@@ -41,12 +41,15 @@ class Answer:
 
     Attributes:
         score: maximum of the raw map on the detector's grid; higher = more anomalous, one scale for all parts.
-        anomalous: whether the score is above the image threshold; None where the detector has no thresholds.
-        map: (h, w) float32 raw anomaly map, ≥ 0, without normalisation and without padding.
-        regions: the anomalous ones, highest peak first; at least one if and only if `anomalous`. Empty without
+        anomalous: whether the score is above the image threshold or there are `reasons`; None where the detector has no
             thresholds.
+        map: (h, w) float32 raw anomaly map, ≥ 0, without normalisation and without padding.
+        regions: the anomalous ones, highest peak first; at least one if and only if the score is above the image
+            threshold. Empty without thresholds.
         labels: (h, w) int32, number of the region counted from 1, 0 = none.
         cleaned: whether the cloud was raw, so that its background was removed first.
+        reasons: in what the part's input lies outside of what good parts have, in words: too little was measured,
+            surface is missing, the light or the camera changed. Empty without thresholds.
     """
 
     score: float
@@ -55,3 +58,4 @@ class Answer:
     regions: list[Region]
     labels: np.ndarray
     cleaned: bool
+    reasons: tuple[str, ...] = ()

@@ -1,6 +1,8 @@
 """Score nominal images and keep the scores beside the checkpoint: they give thresholds for any false-alarm rate."""
 
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ from datasets.records import NominalSplit
 from datasets.sample import Sample, iter_samples
 from inspection.checkpoints import find_run
 from inspection.detector import load_detector
+from inspection.input_check import measure
 from models.calibration import Pipeline, nominal_scores
 from utils import cli
+from utils.files import atomic_path
 from utils.thresholds import NominalScores, save_scores, thresholds_path
 
 
@@ -27,7 +31,6 @@ def calibrate(
     Raises:
         UserError: a sample cannot be used and `skipped` is None.
     """
-    path.unlink(missing_ok=True)  # of an earlier training
     name = split.train[0].class_name
     bar = tqdm(iter_samples(split.validation, skipped), f"{name}: thresholds", len(split.validation), unit="image")
     calibrate_on((sample for _, sample in bar), pipeline, split.source, path, weights)
@@ -42,7 +45,7 @@ def finished(files: Iterable[Path], split: NominalSplit, skipped: list[str] | No
     """
     for file in files:
         run = find_run(file)
-        print(f"{run}: this run is finished, see {file}")
+        print(f"{run}: this run is finished, see {file}; --overwrite trains it again")
         path = thresholds_path(run.name, run.part)
         if split.validation and not path.exists():
             detector = load_detector(file, false_alarm_rate=None, **options)
@@ -54,10 +57,30 @@ def calibrate_on(
     samples: Iterable[Sample], pipeline: Pipeline, source: str, path: Path, weights: str
 ) -> NominalScores | None:
     """The same from samples in memory; the scores, None without any sample. source: see `NominalScores`."""
-    scores = nominal_scores(pipeline, samples, source, weights)
+    inputs: list[dict[str, float]] = []
+
+    def measured() -> Iterator[Sample]:
+        for sample in samples:
+            inputs.append(measure(sample))
+            yield sample
+
+    scores = nominal_scores(pipeline, measured(), source, weights)
     if scores is None:
         print("no thresholds: there are no good images besides those that were trained on")
         return None
+    scores = replace(scores, inputs={name: [found[name] for found in inputs] for name in inputs[0]})
+    if path.is_file():
+        print(f"the thresholds so far are kept as {_keep(path)}")
     save_scores(path, scores)
     print(scores.thresholds().statement())
     return scores
+
+
+def _keep(path: Path) -> Path:
+    """Copy a file to the first of NAME.1.json, NAME.2.json, … that is not there."""
+    number = 1
+    while (kept := path.with_suffix(f".{number}{path.suffix}")).exists():
+        number += 1
+    with atomic_path(kept) as temporary:
+        shutil.copyfile(path, temporary)
+    return kept

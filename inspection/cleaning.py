@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from datasets.raw_scans import is_raw
 from processing.background import BackgroundSettings, object_mask
-from processing.clean_files import is_cleaned
 from utils.errors import UserError
 
 
 def needs_cleaning(xyz: np.ndarray, preprocessing: Mapping[str, Any] | None) -> bool:
-    """Whether an (h, w, 3) cloud of unknown make is to be cleaned: its frame border is still there, or what is cut is
-    a range of depths, which changes nothing the second time."""
-    return not is_cleaned(xyz) or _recipe(preprocessing)[1].get("background") == "depth-range"
+    """Whether an (h, w, 3) cloud of unknown make is to be cleaned: its background plane is still there, or what is cut
+    is a range of depths, which changes nothing the second time."""
+    return is_raw(xyz) or _recipe(preprocessing)[1].get("background") == "depth-range"
 
 
 def clean(

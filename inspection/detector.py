@@ -19,16 +19,18 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.frames import from_square, unpad
-from datasets.readers import checked_cloud
+from datasets.readers import checked_cloud, rgb_of
 from datasets.sample import Sample, make_sample
 from inspection.answer import Answer, Region
 from inspection.checkpoints import Run, find_run
 from inspection.cleaning import clean, needs_cleaning
+from inspection.input_check import measure
 from inspection.regions import find_regions
 from models.calibration import Pipeline
 from utils.devices import pick_device
 from utils.errors import UserError
 from utils.files import sha256_text
+from utils.input_limits import outside
 from utils.thresholds import DEFAULT_RATE, Thresholds, load_thresholds, thresholds_path
 
 
@@ -59,31 +61,35 @@ class Detector:
         """Inspect one part.
 
         Args:
-            rgb: (h, w, 3) uint8, or a PIL image.
+            rgb: (h, w, 3) uint8, or a PIL image of 8 bits a channel.
             xyz: (h, w, 3) organised cloud, metres in the camera's frame, invalid points (0, 0, 0); or zero-padded to
                 the square of side max(h, w).
-            raw: whether the background is still in the cloud; it is then removed as in the training data. None judges
-                by the frame: more than half of its border, 10 pixels wide, is valid. A raw scan whose border was not
+            raw: whether the background is still in the cloud; it is then removed as in the training data. None looks
+                whether its plane reaches the frame's border (`datasets.raw_scans`). A raw scan whose border was not
                 measured has to be declared.
 
         Raises:
-            UserError: wrong shapes, types or sizes; NaN or infinity; no valid point; a background that stays.
+            UserError: wrong shapes, types or sizes; NaN or infinity; another unit than metres; no valid point; a
+                background that stays.
         """
         sample, cloud, cleaned = self.prepare(rgb, xyz, raw)
         grid_map = self._map(sample).numpy()
         regions: list[Region] = []
         labels = np.zeros(cloud.shape[:2], np.int32)
+        score, anomalous = float(grid_map.max()), None
+        reasons: tuple[str, ...] = ()
         if self.thresholds is not None:
             regions, labels = find_regions(grid_map, cloud, self.thresholds)
-        score = float(grid_map.max())
-        anomalous = None if self.thresholds is None else score > self.thresholds.image
-        return Answer(score, anomalous, from_square(grid_map, cloud.shape), regions, labels, cleaned)
+            if self.thresholds.inputs:
+                reasons = tuple(outside(measure(sample), self.thresholds.inputs))
+            anomalous = score > self.thresholds.image or bool(reasons)
+        return Answer(score, anomalous, from_square(grid_map, cloud.shape), regions, labels, cleaned, reasons)
 
     def prepare(
         self, rgb: np.ndarray | Image.Image, xyz: np.ndarray, raw: bool | None = None
     ) -> tuple[Sample, np.ndarray, bool]:
         """The sample of a part, its (h, w, 3) cloud without background, and whether that was removed; see `predict`."""
-        image = np.asarray(rgb.convert("RGB") if isinstance(rgb, Image.Image) else rgb)
+        image = rgb_of(rgb, "rgb") if isinstance(rgb, Image.Image) else np.asarray(rgb)
         cloud = _checked(image, np.asarray(xyz))
         if cloud.shape[:2] != image.shape[:2]:
             cloud = unpad(cloud, image.shape)

@@ -82,6 +82,7 @@ def _legend(width: int, answer: Answer, thresholds: Thresholds) -> np.ndarray:
 
     count = len(answer.regions)
     regions = f", {count} region{'s' * (count > 1)}" if count else ""
+    regions += ", by its input" if answer.reasons else ""
     lines = [words.decision(answer.anomalous) + regions, f"score {answer.score:.4g},  threshold {thresholds.image:.4g}"]
     font = _font(width)
     margin = round(0.4 * font.size)

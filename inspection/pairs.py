@@ -35,7 +35,7 @@ class Pair:
 def find_pairs(folder: Path, ignored: Path) -> tuple[list[Pair], list[str]]:
     """All pairs in a folder and below. Hidden files are not looked at, nor those with other suffixes.
 
-    A file is an image or a cloud by `rgb` or `xyz` in its path, else by its suffix: .png, .jpg, .jpeg are images,
+    A file is an image or a cloud by `rgb` or `xyz` in its path, else by its suffix: .png, .jpg, .jpeg, .bmp are images,
     .tiff, .tif, .npy clouds. Links to folders are followed, each folder is looked at once.
 
     Args:
@@ -136,7 +136,7 @@ def _wrong(images: list[Path], clouds: list[Path]) -> str | None:
     if images and clouds:
         return None
     path = (images or clouds)[0]
-    missing = "cloud (.tiff, .tif, .npy)" if images else "image (.png, .jpg, .jpeg)"
+    missing = "cloud (.tiff, .tif, .npy)" if images else "image (.png, .jpg, .jpeg, .bmp)"
     return f"{path}: no {missing} of the same name was found. Add it or remove this file."
 
 

@@ -3,12 +3,11 @@
 import math
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import tifffile
 from PIL import Image
 
 from datasets.readers import read_rgb, read_stamp, read_xyz
@@ -17,6 +16,7 @@ from inspection.overlay import draw
 from inspection.pairs import Pair
 from utils.errors import UserError
 from utils.files import atomic_path, read_with, remove_leftovers, sha256_file, sha256_files
+from utils.map_files import save_map
 from utils.run_record import append_json_line, iter_json_lines
 from utils.thresholds import Thresholds
 
@@ -41,16 +41,19 @@ class Outcome:
     """What the newest line on a sample says.
 
     Attributes:
-        key: hash of the files, detector and false-alarm rate that it holds for. rgb: path of the image, where known.
+        sample: its name. key: hash of the files, detector and false-alarm rate that it holds for.
+        rgb: path of the image, where known.
         score, anomalous: see `Answer`; None for a sample that failed, and `anomalous` without thresholds.
-        error: why it failed, or None.
+        error: why it failed, or None. reasons: see `Answer`.
     """
 
+    sample: str
     key: tuple[str | None, str, float]
     rgb: str | None
     score: float | None
     anomalous: bool | None
     error: str | None
+    reasons: tuple[str, ...] = ()
 
 
 class Predictions:
@@ -73,29 +76,42 @@ class Predictions:
         for part in ("maps", "overlays"):
             remove_leftovers(folder / part)
         _cut_unfinished_line(self.log)
-        self._known = {str(entry.get("sample")): _outcome(entry) for entry in iter_json_lines(self.log)}
+        self._known = {found.sample: found for found in map(_outcome, iter_json_lines(self.log))}
 
-    def take(self, pair: Pair) -> tuple[Outcome, bool]:
+    def take(self, pair: Pair, keep: bool = False) -> tuple[Outcome, bool]:
         """Answer a sample, unless the log has its answer and its files are there; a failure becomes a line too.
+
+        Args:
+            keep: the answer to earlier files of that name and place stays; the new ones are called `NAME~2`, `NAME~3`
+                and so on. A failure is no answer.
 
         Returns:
             What came out, and whether it is new. A failure is tried again, and told in a new line if it has changed.
         """
         self.check_name(pair)
-        before = self._known.get(pair.name)
-        sources = None
+        sources: str | None = None
+        problem: UserError | None = None
         try:
             sources = _hash(pair)
+        except UserError as error:
+            problem = error
+        if keep:
+            pair = replace(pair, name=self._own_name(pair.name, sources))
+        before = self._known.get(pair.name)
+        if problem is None:
             if before and before.key == self._key(sources) and self._has_files(pair.name):
                 return before, False
-            self.add(pair, sources)
-        except UserError as error:
-            failed = Outcome(self._key(sources), str(pair.rgb), None, None, str(error))
+            try:
+                self.add(pair, sources)
+            except UserError as error:
+                problem = error
+        if problem is not None:
+            failed = Outcome(pair.name, self._key(sources), str(pair.rgb), None, None, str(problem))
             if failed == before:
                 return before, False
             for path in (self.map_path(pair.name), self.overlay_path(pair.name)):  # of other files of that name
                 path.unlink(missing_ok=True)
-            self._append(pair, sources, {"error": str(error)})
+            self._append(pair, sources, {"error": str(problem)})
         return self._known[pair.name], True
 
     def add(self, pair: Pair, sources: str | None = None) -> Answer:
@@ -105,16 +121,17 @@ class Predictions:
             pair: its files. sources: their hash, where it is known.
 
         Raises:
-            UserError: the files cannot be read or used.
+            UserError: the files cannot be read or used, or have changed meanwhile.
         """
         sources = sources or _hash(pair)
         begin = time.perf_counter()
         rgb, answer = inspect(pair, self.detector)
         seconds = time.perf_counter() - begin
+        if _hash(pair) != sources:
+            raise UserError(f"{pair.rgb} or {pair.xyz.name}: changed while it was read. Let finished files stand.")
         map_path, overlay_path = self.map_path(pair.name), self.overlay_path(pair.name)
         thresholds = self.detector.thresholds
-        with atomic_path(map_path) as temporary:
-            tifffile.imwrite(temporary, answer.map)
+        save_map(map_path, answer.map)
         if thresholds is None:
             overlay_path.unlink(missing_ok=True)
         else:
@@ -126,6 +143,7 @@ class Predictions:
             "anomalous": answer.anomalous,
             "map": map_path.relative_to(self.folder).as_posix(),
             "overlay": None if thresholds is None else overlay_path.relative_to(self.folder).as_posix(),
+            "reasons": list(answer.reasons),
             "regions": [region.as_json() for region in answer.regions],
             "cleaned": answer.cleaned,
             "seconds": round(seconds, 4),
@@ -155,6 +173,14 @@ class Predictions:
     def overlay_path(self, name: str) -> Path:
         """Where the picture of a sample goes."""
         return self.folder / "overlays" / f"{name}.png"
+
+    def _own_name(self, name: str, sources: str | None) -> str:
+        """The first of NAME, NAME~2, … under which no other files have an answer."""
+        found, number = name, 1
+        while (before := self._known.get(found)) and before.error is None and before.key[0] != sources:
+            number += 1
+            found = f"{name}~{number}"
+        return found
 
     def _append(self, pair: Pair, sources: str | None, what: dict[str, Any]) -> None:
         decisive = {"sources": sources, "detector": self.detector.fingerprint, "false_alarm_rate": self.rate}
@@ -209,7 +235,8 @@ def _hash(pair: Pair) -> str:
 def _outcome(entry: dict[str, Any]) -> Outcome:
     """What a line says."""
     key = entry.get("sources"), entry.get("detector", ""), entry.get("false_alarm_rate", 0)
-    return Outcome(key, entry.get("rgb"), entry.get("score"), entry.get("anomalous"), entry.get("error"))
+    said = {name: entry.get(name) for name in ("rgb", "score", "anomalous", "error")}
+    return Outcome(str(entry.get("sample")), key, **said, reasons=tuple(map(str, entry.get("reasons") or ())))
 
 
 def _cut_unfinished_line(path: Path) -> None:

@@ -18,9 +18,10 @@ def decision(anomalous: bool | None) -> str:
 
 
 def answer(found: Answer, thresholds: Thresholds | None) -> str:
-    """Decision, score and threshold, and a line a region."""
+    """Decision, score and threshold, a line for each reason in the input, and a line a region."""
     first = f"{decision(found.anomalous)}, score {found.score:.4g}"
     lines = [first if thresholds is None else f"{first}, threshold {thresholds.image:.4g}"]
+    lines += [f"  input: {reason}" for reason in found.reasons]
     for number, region in enumerate(found.regions, 1):
         left, top, right, bottom = region.box
         place = f"{right - left}×{bottom - top} pixels at ({left}, {top})"
@@ -39,7 +40,8 @@ def outcome(found: Outcome, new: bool) -> str:
     before = "" if new else " (known before)"
     if found.error is not None:
         return f"failed: {found.error}{before}"
-    return f"{decision(found.anomalous)}, score {found.score:.4g}{before}"
+    reasons = "".join(f"; input: {reason}" for reason in found.reasons)
+    return f"{decision(found.anomalous)}, score {found.score:.4g}{reasons}{before}"
 
 
 def summary(outcomes: Collection[tuple[Outcome, bool]], problems: int = 0) -> str:
@@ -54,5 +56,7 @@ def summary(outcomes: Collection[tuple[Outcome, bool]], problems: int = 0) -> st
     before = sum(not new for _, new in answered)
     failed = len(outcomes) - len(answered)
     known = f" ({before} before)" if before else ""
-    others = f"; unpaired files: {problems}" if problems else ""
+    strange = sum(bool(found.reasons) for found, _ in outcomes)
+    others = f"; input unlike good parts': {strange}" if strange else ""
+    others += f"; unpaired files: {problems}" if problems else ""
     return f"{len(answered)} of {len(outcomes)} parts answered{known}: {told}; {failed} failed{others}"

@@ -3,7 +3,8 @@
 Pure arrays. The cloud's edges are moved, scaled, mirrored and turned; each way is scored by the correlation with the
 image's edges. One sample says little: texture has edges without a step, and a pattern may fit itself anew when it is
 moved. What is wrong with a camera is the same for every sample, so correlations are averaged, and a finding is
-believed only where two halves of the samples find it independently.
+believed only where two halves of the samples find it independently. A fixed scene repeats its chance resemblances in
+every sample: a fit must also stand out from those of all other shifts. Where none does, nothing is said.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy import fft, ndimage
 
-from datasets.frames import BORDER, border_mask
+from datasets.raw_scans import background_plane
 
 SIDE = 240  # longer side in pixels at which edges are compared
 MAX_SHIFT = 0.25  # of the longer side, either way
@@ -32,8 +33,12 @@ _STEP = 0.003  # metres between neighbours at `SIDE`: larger steps of height cou
 _SMALL_HOLE = 5  # pixels at `SIDE`; smaller holes in the object are no edges
 _BLUR, _WIDE = 1.5, 8.0  # pixels at `SIDE`: finest and coarsest structure that is compared
 _TOLERANCE = 2  # pixels at `SIDE`: a smaller shift is none
-_GAIN = 1.4  # the better way must fit so many times as well as the identity
-_FIT = 0.08  # and correlate at least so much
+_GAIN = 1.3  # the better way must fit so many times as well as the identity
+_FIT = 0.08  # a correlation below is none
+_CLEAR = 5.0  # times the spread over other shifts: so much stands out at a given shift
+_CLEARER = 10.0  # and so much where the best of all ways was sought,
+_STRONG = 0.2  # unless it correlates so much
+_VAGUE = 0.05  # of the longer side: a cloud that may lie so far off without fitting worse cannot be judged
 _SIMPLER = 0.8  # a shift alone that fits so well compared with the best way is taken instead
 
 
@@ -48,7 +53,9 @@ class Alignment:
         turn: one of TURNS and SQUARE_TURNS: what was done to the cloud for it.
         scale: factors in x and y by which the cloud was stretched about the middle for it.
         shift: pixels to the right and down, as a share of the longer side, by which the cloud was moved for it.
-        aligned: False where `best` is believed to be the truth.
+        within: how far the shifts that fit nearly as well as the best reach, as a share of the longer side.
+        aligned: False where `best` is believed to be the truth; None where it cannot be judged.
+        reason: why it cannot be judged, "" where it can.
     """
 
     samples: int
@@ -57,7 +64,9 @@ class Alignment:
     turn: str
     scale: tuple[float, float]
     shift: tuple[float, float]
-    aligned: bool
+    within: float
+    aligned: bool | None
+    reason: str = ""
 
 
 def edge_maps(rgb: np.ndarray, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,24 +87,18 @@ def edge_maps(rgb: np.ndarray, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def heights(xyz: np.ndarray) -> np.ndarray:
     """(h, w) float32 ≥ 0, metres above the background; 0 where nothing was measured.
 
-    The background is a plane through the frame's border where at least half of that was measured; otherwise it was
-    removed, and a plane 1 cm behind the farthest points stands for it.
+    The background of a raw scan is its plane; otherwise it was removed, and a plane 1 cm behind the farthest points
+    stands for it.
     """
-    z = xyz[..., 2].astype(np.float64)
     valid = (xyz != 0).all(axis=2)
-    border = valid & border_mask(valid.shape, BORDER)
     if not valid.any():
-        return np.zeros(z.shape, np.float32)
-    v, u = np.mgrid[: z.shape[0], : z.shape[1]]
-    if border.sum() > border_mask(valid.shape, BORDER).sum() / 2:
-        design = np.stack([u[border], v[border], np.ones(border.sum())], axis=1)
-        plane = np.linalg.lstsq(design, z[border], rcond=None)[0]
-        near = np.abs(design @ plane - z[border]) <= np.median(np.abs(design @ plane - z[border])) * 3
-        plane = np.linalg.lstsq(design[near], z[border][near], rcond=None)[0]
-        back = plane[0] * u + plane[1] * v + plane[2]
+        return np.zeros(valid.shape, np.float32)
+    plane = background_plane(xyz)
+    if plane is None:
+        above = np.percentile(xyz[valid][:, 2].astype(np.float64), 99) + 0.01 - xyz[..., 2]
     else:
-        back = np.full(z.shape, np.percentile(z[valid], 99) + 0.01)
-    return np.where(valid, np.maximum(back - z, 0), 0).astype(np.float32)
+        above = xyz @ plane[:3] + plane[3]
+    return np.where(valid, np.maximum(above, 0), 0).astype(np.float32)
 
 
 def align(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Alignment:
@@ -116,13 +119,24 @@ def align(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Alignment:
     if mean[shifted] >= _SIMPLER * mean[found]:
         found = shifted
     way, row, column = found
-    here = [_identity(surfaces[:, half], reach) for half in (0, 1)]
-    believed = all(surfaces[:, half][_best(surfaces[:, 1 - half])] > max(_GAIN * here[half], _FIT) for half in (0, 1))
-    inside = way == 0 and max(abs(row - reach), abs(column - reach)) <= _TOLERANCE
     turn, scale_x, scale_y = ways[way]
     shift = ((column - reach) / SIDE, (row - reach) / SIDE)
     best, identity = float(mean[found]), _identity(mean, reach)
-    return Alignment(len(pairs), identity, best, turn, (scale_x, scale_y), shift, inside or not believed)
+    within = _reach_of_fit(mean[0], reach) / SIDE
+    near = way == 0 and max(abs(row - reach), abs(column - reach)) <= _TOLERANCE
+    here = [_identity(surfaces[:, half], reach) for half in (0, 1)]
+    both = all(surfaces[:, half][_best(surfaces[:, 1 - half])] > max(_GAIN * here[half], _FIT) for half in (0, 1))
+    clear = best >= _STRONG or _clearness(mean[way], row, column) >= _CLEARER
+    aligned, reason = None, ""
+    if not near and both and clear and best > _GAIN * identity:
+        aligned = False
+    elif identity >= max(_FIT, best / _GAIN) and within > _VAGUE:
+        reason = f"soft or repeated edges fit as well when moved by up to {within:.0%} of the image"
+    elif identity < max(_FIT, best / _GAIN) or _clearness(mean[0], reach, reach) < _CLEAR:
+        reason = f"edges of height and of colour have little in common (correlation {identity:.2f})"
+    else:
+        aligned = True
+    return Alignment(len(pairs), identity, best, turn, (scale_x, scale_y), shift, within, aligned, reason)
 
 
 def _ways(square: bool) -> list[tuple[str, float, float]]:
@@ -180,6 +194,19 @@ def _best(surfaces: np.ndarray) -> tuple[int, int, int]:
     """Way, row and column of the highest correlation."""
     way, row, column = np.unravel_index(int(np.argmax(surfaces)), surfaces.shape)
     return int(way), int(row), int(column)
+
+
+def _clearness(surface: np.ndarray, row: int, column: int) -> float:
+    """The highest correlation around a shift, as a multiple of the spread over shifts that are farther away."""
+    rows, columns = np.ogrid[: surface.shape[0], : surface.shape[1]]
+    distance = np.hypot(rows - row, columns - column)
+    return float(surface[distance <= 2 * _TOLERANCE].max() / max(surface[distance > _WIDE].std(), 1e-9))
+
+
+def _reach_of_fit(surface: np.ndarray, reach: int) -> float:
+    """How many pixels the shifts that fit nearly as well as the best reach from where the cloud lies."""
+    rows, columns = np.nonzero(surface >= surface.max() / _GAIN)
+    return float(np.hypot(rows - reach, columns - reach).max())
 
 
 def _identity(surfaces: np.ndarray, reach: int) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets.frames import BORDER, border_mask
+from datasets.raw_scans import PLANE_DISTANCE, background_plane
 from processing.clusters import largest_cluster
 from utils.errors import UserError
 
@@ -31,7 +32,7 @@ class BackgroundSettings:
     ransac_distance: float = 0.004
     ransac_points: int = 50
     ransac_draws: int = 1000
-    plane_distance: float = 0.005
+    plane_distance: float = PLANE_DISTANCE
     cluster_eps: float = 0.006
     cluster_min_points: int = 30
 
@@ -53,7 +54,11 @@ def object_mask(
         UserError: the frame border has too few valid points for a plane.
     """
     valid = (xyz != 0).all(axis=2)
-    plane = fit_plane(xyz[valid & border_mask(valid.shape, settings.frame)], generator, settings)
+    border = xyz[valid & border_mask(valid.shape, settings.frame)]
+    ground = background_plane(xyz)
+    if ground is not None:  # a part that reaches the border has no say: large draws would hardly ever miss it
+        border = border[plane_distances(border.astype(np.float64), ground) <= 2 * settings.plane_distance]
+    plane = fit_plane(border, generator, settings)
     points = xyz[valid].astype(np.float64)
     off_plane = plane_distances(points, plane) >= settings.plane_distance
     pixels = np.flatnonzero(valid)[off_plane]

@@ -1,7 +1,8 @@
 """Intrinsics of a pinhole camera, from the files that camera software and data sets come with.
 
 Told apart by content: RealSense (fx, fy, ppx, ppy), Zivid (CameraMatrix), BOP (scene_camera.json with cam_K for each
-image, camera.json), MVTec 3D-AD (camera_parameters.json), and 3×3 matrices as OpenCV, ROS and Open3D write them.
+image, camera.json), MVTec 3D-AD (calibration/camera_parameters.json, a camera of HALCON), and 3×3 matrices as OpenCV,
+ROS and Open3D write them.
 """
 
 import json
@@ -23,8 +24,9 @@ MAX_UNIT = 0.01  # metres per stored unit, a centimetre; larger scales of files 
 _FOCAL_KEYS = (
     ("fx", "fy", "ppx", "ppy"),
     ("fx", "fy", "cx", "cy"),
-    ("focal_length_x", "focal_length_y", "principal_point_x", "principal_point_y"),
 )
+_HALCON_TYPE = "area_scan_division"
+_HALCON_KEYS = ("focus", "sx", "sy", "cx", "cy", "kappa")
 _MATRIX_KEYS = ("cam_k", "k", "camera_matrix", "intrinsic_matrix")
 _SIZE_KEYS = (("width", "height"), ("image_width", "image_height"))
 _ADVICE = "Pass a JSON or YAML file with fx, fy, cx, cy in pixels, or give the four numbers with --camera."
@@ -40,7 +42,8 @@ class Intrinsics:
         depth_scale: metres per stored unit of depth, where the file says so; else None.
         vague_scale: a depth_scale of the file that may be in metres, in millimetres or in units per metre.
         size: (width, height) in pixels of the images that it belongs to, where the file says so.
-        distorted: whether the file has lens distortion other than 0.
+        distorted: whether the file has lens distortion that is not applied.
+        division: coefficient of the division model of lens distortion, which is applied (`rgbd_depth.depth_to_points`).
     """
 
     fx: float
@@ -51,6 +54,7 @@ class Intrinsics:
     vague_scale: float | None = None
     size: tuple[int, int] | None = None
     distorted: bool = False
+    division: float = 0.0
 
 
 class _Loader(yaml.SafeLoader):
@@ -84,21 +88,21 @@ def find_intrinsics(content: dict[str, Any], path: Path, stem: str) -> Intrinsic
         stem: of the image; BOP's scene_camera.json has an entry for each image, by int(stem).
 
     Raises:
-        UserError: no camera found, several different ones, or numbers that cannot be.
+        UserError: no camera found, several different ones, one of another kind, or numbers that cannot be.
     """
     if content and all(str(key).isdecimal() for key in content):
         content = _of_image(content, path, stem)
     sections = list(_sections(content))
-    found: dict[tuple[float, float, float, float], dict[str, Any]] = {}
+    found: dict[tuple[float, ...], dict[str, Any]] = {}
     for section in sections:
-        if (pinhole := _pinhole(section)) is not None:
-            found.setdefault(pinhole, section)
+        if (camera := _pinhole(section) or _halcon(section, path)) is not None:
+            found.setdefault(camera, section)
     if len(found) != 1:
         names = ", ".join(map(str, list(content)[:10])) or "nothing"
         what = f"{len(found)} different cameras" if found else f"none, but {names}"
         raise UserError(f"{path}: expected the intrinsics of one camera, found {what}. {_ADVICE}")
     numbers, section = next(iter(found.items()))
-    fx, fy, cx, cy = numbers
+    fx, fy, cx, cy, *division = numbers
     if not (all(map(math.isfinite, numbers)) and fx > 0 and fy > 0):
         raise UserError(
             f"{path}: expected focal lengths above 0 and a principal point, in pixels, found {numbers}. {_ADVICE}"
@@ -115,7 +119,8 @@ def find_intrinsics(content: dict[str, Any], path: Path, stem: str) -> Intrinsic
     if metres is not None and metres > MAX_UNIT:
         metres = None
     distorted = any(value != 0 for part in sections for value in _distortion(part))
-    return Intrinsics(fx, fy, cx, cy, metres, scale if metres is None else None, _size(known), distorted)
+    vague = scale if metres is None else None
+    return Intrinsics(fx, fy, cx, cy, metres, vague, _size(known), distorted, *division)
 
 
 def depth_unit(asked: float | None, camera: Intrinsics, where: str) -> float:
@@ -202,6 +207,30 @@ def _pinhole(section: dict[str, Any]) -> tuple[float, float, float, float] | Non
             if matrix[2, 2] == 1 and not matrix[[0, 1, 2, 2], [1, 0, 0, 1]].any():
                 return float(matrix[0, 0]), float(matrix[1, 1]), float(matrix[0, 2]), float(matrix[1, 2])
     return None
+
+
+def _halcon(section: dict[str, Any], path: Path) -> tuple[float, float, float, float, float] | None:
+    """fx, fy, cx, cy and the coefficient of the division model of a camera that HALCON calibrated.
+
+    Its parameters (HALCON's operator reference, chapter Calibration): focus, the distance to the image plane, and the
+    size sx × sy of a pixel, in metres; kappa, in 1/m², for coordinates on the image plane in metres. With coordinates
+    divided by focus, as those of fx and fy are, the coefficient is kappa · focus².
+    """
+    if (kind := section.get("camera_type")) is None:
+        return None
+    if kind != _HALCON_TYPE:
+        raise UserError(
+            f"{path}: expected a camera of the type {_HALCON_TYPE}, found {str(kind)[:40]!r}, whose lens model is not "
+            f"known here. Calibrate with the division model. {_ADVICE}"
+        )
+    values = [_number(section.get(key)) for key in _HALCON_KEYS]
+    focus, sx, sy, cx, cy, kappa = (math.nan if value is None else value for value in values)
+    if not (all(map(math.isfinite, (focus, sx, sy, cx, cy, kappa))) and min(focus, sx, sy) > 0):
+        found = ", ".join(f"{key} {str(section.get(key))[:20]}" for key in _HALCON_KEYS)
+        raise UserError(
+            f"{path}: expected the numbers of a HALCON camera, focus, sx and sy above 0, found {found}. {_ADVICE}"
+        )
+    return focus / sx, focus / sy, cx, cy, kappa * focus**2
 
 
 def _size(section: dict[str, Any]) -> tuple[int, int] | None:

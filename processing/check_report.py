@@ -13,7 +13,19 @@ from utils.errors import UserError
 from utils.files import atomic_path
 from utils.visualization import DEPTH, INVALID_GREY, OUTLINE
 
-_HEADER = ("class", *PARTS, "RGB W×H", "cloud", "state", "valid points", "z from … to", "extent in cm", "alignment")
+_HEADER = (
+    "class",
+    *PARTS,
+    "RGB W×H",
+    "cloud",
+    "state",
+    "valid points",
+    "z in m",
+    "extent in mm",
+    "RGB on them: train",
+    "test",
+    "clouds on images",
+)
 _PANELS = ("RGB", "depth", "measured points over RGB", "depth edges over RGB")
 _SAMPLES = 2  # of a class, side by side in the picture
 _PANEL, _GAP, _LABEL, _TITLE = 170, 6, 15, 26  # pixels
@@ -50,24 +62,41 @@ def _row(one: ClassCheck) -> tuple[str, ...]:
     measured = [f for f in one.figures if f.depth is not None and f.extent is not None]
     shares = [f.valid_share for f in measured if f.valid_share is not None]
     if not measured:
-        return (one.name, *map(str, one.counts), _sizes(one, "rgb_size"), _sizes(one, "xyz_size"), *["-"] * 5)
+        return (one.name, *map(str, one.counts), _sizes(one, "rgb_size"), _sizes(one, "xyz_size"), *["-"] * 7)
     depth = np.median([f.depth for f in measured if f.depth is not None], axis=0)
     extent = np.median([f.extent for f in measured if f.extent is not None], axis=0)
-    if one.alignment is None:
-        alignment = "not judged"
-    else:
-        alignment = f"{'ok' if one.alignment.aligned else 'off'}, {one.alignment.identity:.2f}"
     return (
         one.name,
         *map(str, one.counts),
         _sizes(one, "rgb_size"),
         _sizes(one, "xyz_size"),
-        one.state + (f", family {'/'.join(one.families)}" if one.families else "") or "-",
+        _state(one),
         f"{np.median(shares):.1%}, lowest {min(shares):.1%}",
         f"{depth[0]:.3g} … {depth[1]:.3g}",
-        " × ".join(f"{100 * d:.3g}" for d in extent),
-        alignment,
+        " × ".join(f"{1000 * d:.3g}" for d in extent),
+        _exposure(one.exposures("train")),
+        _exposure([*one.exposures("test/good"), *one.exposures("test/defects")]),
+        _alignment(one),
     )
+
+
+def _state(one: ClassCheck) -> str:
+    made = "/".join(name if name == "elsewhere" else f"family {name}" for name in one.families)
+    return ", ".join(word for word in (one.state, made) if word) or "-"
+
+
+def _exposure(values: Sequence[float]) -> str:
+    return f"{np.median(values):.0f} ({min(values):.0f} … {max(values):.0f})" if values else "-"
+
+
+def _alignment(one: ClassCheck) -> str:
+    """How the clouds lie on the images, in words."""
+    if one.alignment is None or one.alignment.aligned is None:
+        return f"cannot be judged: {one.alignment_note}"
+    if one.alignment.aligned:
+        side = max(next(f.rgb_size for f in one.figures if f.rgb_size is not None))
+        return f"aligned within {one.alignment.within * side:.0f} px, correlation {one.alignment.identity:.2f}"
+    return f"OFF, correlation {one.alignment.identity:.2f} instead of {one.alignment.best:.2f}"
 
 
 def _sizes(one: ClassCheck, name: str) -> str:
@@ -91,7 +120,7 @@ def save_contact_sheet(path: Path, classes: Sequence[ClassCheck], heading: str) 
     draw.text((_GAP, _GAP), heading, fill="black", font=large)
     for row, one in enumerate(classes):
         top = _TITLE + _GAP + row * row_height
-        draw.text((_GAP, top + 4), f"{one.name}  ({_alignment_words(one)})", fill="#333333", font=large)
+        draw.text((_GAP, top + 4), f"{one.name}  (clouds on images: {_alignment(one)})", fill="#333333", font=large)
         for index, figures in enumerate(_shown(one)):
             left = _GAP + index * (len(_PANELS) * (_PANEL + _GAP) + _GAP)
             try:
@@ -105,13 +134,6 @@ def save_contact_sheet(path: Path, classes: Sequence[ClassCheck], heading: str) 
                 draw.text((x, top + _TITLE + _PANEL + 1), words, fill="#333333", font=small)
     with atomic_path(path) as temporary:
         sheet.save(temporary)
-
-
-def _alignment_words(one: ClassCheck) -> str:
-    if one.alignment is None:
-        return f"alignment not judged: {one.alignment_note}"
-    found = "edges lie on the image" if one.alignment.aligned else "EDGES LIE BESIDE THE IMAGE'S"
-    return f"{found}, correlation {one.alignment.identity:.2f}"
 
 
 def _shown(one: ClassCheck) -> list[Figures]:

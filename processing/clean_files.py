@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datasets.frames import BORDER, border_share, pad_to_square, unpad
-from datasets.readers import open_image, read_rgb, read_xyz
+from datasets.frames import pad_to_square, unpad
+from datasets.raw_scans import is_raw
+from datasets.readers import mask_of, open_image, read_rgb, read_xyz
 from datasets.records import Record
 from processing.background import object_mask
 from processing.bulk import Outcome
 from processing.manifest import MANIFEST, Preprocessing, stamped_share, write_cloud
 from utils.errors import UserError
 from utils.files import atomic_path, sha256_files
+
+NO_PLANE = "no background plane reaches the frame's border"
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,10 @@ def clean(job: Job) -> Outcome:
     """
     try:
         xyz, sources = read_xyz(job.record.xyz), sha256_files([job.record.xyz])
-        if is_cleaned(xyz):
+        if not is_raw(xyz):
             raise UserError(
-                f"{job.record.xyz}: at most half of the {BORDER}-pixel frame border is valid, so the background plane "
-                "is missing: already preprocessed, or no raw scan. A second plane would cut into the object. "
-                "Restore the raw file."
+                f"{job.record.xyz}: {NO_PLANE}: already preprocessed, or no raw scan. Cut along another plane, the "
+                "object would lose a part. Restore the raw file."
             )
         generator = np.random.default_rng([job.done.seed, zlib.crc32(job.name.encode())])
         mask = object_mask(xyz, generator, job.done.settings)
@@ -87,11 +89,6 @@ def clean(job: Job) -> Outcome:
     return Outcome(job.name, share, None)
 
 
-def is_cleaned(xyz: np.ndarray) -> bool:
-    """True when an (h, w, 3) cloud lacks the background plane: at most half of its frame border is valid."""
-    return border_share((xyz != 0).all(axis=2)) <= 0.5
-
-
 def _write_images(job: Job, mask: np.ndarray) -> None:
     """RGB and mask of anomalies: unchanged in family b, blackened outside `mask` and padded in family a."""
     record = job.record
@@ -106,7 +103,10 @@ def _write_images(job: Job, mask: np.ndarray) -> None:
     rgb = _as_raw(record.rgb, read_rgb(record.rgb), mask)
     _write_png(job.destination(record.rgb), np.where(mask[..., None], rgb, np.uint8(0)))
     if record.gt is not None:
-        _write_png(job.destination(record.gt), _as_raw(record.gt, np.asarray(open_image(record.gt)), mask))
+        image = open_image(record.gt)
+        gt = mask_of(image, record.gt)  # colours of a palette and transparency are not kept, values of grey ones are
+        values = np.asarray(image) if image.mode in ("1", "L", "I;16") else 255 * gt.astype(np.uint8)
+        _write_png(job.destination(record.gt), _as_raw(record.gt, values, mask))
 
 
 def _as_raw(path: Path, image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which axes and which unit the coordinates of an organised cloud have, judged by where its points lie in the image.
+"""Which axes the coordinates of an organised cloud have, and whether it was enlarged.
 
 Pure arrays. In the frame of a pinhole camera x/z and y/z grow linearly with the column u and the row v; what an
 orthographic scanner measures has x and y themselves do so. Coordinates in another order, or with another sign, do not.
@@ -8,14 +8,10 @@ from itertools import permutations
 
 import numpy as np
 
-MAX_POINTS = 2000
-MAX_SPREAD = 20_000  # points whose percentiles stand for all
-MIN_POINTS = 200  # fewer are no evidence
+from datasets.units import MIN_POINTS
 
+MAX_POINTS = 2000
 _TOLERANCE = 0.01  # of the longer side: a larger median error says that the coordinates are others
-_UNITS = ((1.0, "metres"), (0.001, "millimetres"), (0.0001, "tenths of a millimetre"), (0.01, "centimetres"))
-_NEAR, _FAR = 0.15, 3.5  # metres from the camera, where units are told apart
-_PLAUSIBLE = (0.005, 5.0)  # metres that are taken as they are
 
 
 def axes_fault(xyz: np.ndarray) -> str | None:
@@ -44,34 +40,21 @@ def axes_fault(xyz: np.ndarray) -> str | None:
     return "x/z and y/z do not follow the pixels' columns and rows in any order of the channels"
 
 
-def likely_unit(xyz: np.ndarray) -> tuple[float, str] | None:
-    """(factor to metres, name) of the unit that a cloud seems to be in; None where metres are plausible.
+def repeated_share(xyz: np.ndarray) -> float:
+    """Share in [0, 1] of neighbours in a row, or in a column where that is more, that are one and the same point.
 
-    The distance from the camera decides, or the extent where that is larger: parts are recorded from 0.15 to 3.5 m.
-    The factor is NaN where no usual unit fits.
+    Measured points differ. A cloud that was enlarged to n times its size by the nearest pixel has 1 - 1 / n.
 
     Args:
         xyz: (h, w, 3); invalid points (0, 0, 0).
     """
-    points = xyz[(xyz != 0).all(axis=2)].astype(np.float64)
-    if not len(points):
-        return None
-    size = max(float(np.abs(np.median(points[:, 2]))), *extent(xyz))
-    if _PLAUSIBLE[0] <= size <= _PLAUSIBLE[1]:
-        return None
-    if size < _PLAUSIBLE[0]:
-        return 1000.0, "kilometres, as after dividing millimetres by 1000 twice"
-    return next(((f, name) for f, name in _UNITS if _NEAR <= f * size < _FAR), (float("nan"), "no usual unit"))
-
-
-def extent(xyz: np.ndarray) -> tuple[float, float, float]:
-    """Size of the valid points along x, y and z, without the outermost half a per cent at each end."""
-    points = xyz[(xyz != 0).all(axis=2)].astype(np.float64)
-    if not len(points):
-        return 0.0, 0.0, 0.0
-    low, high = np.percentile(points[:: len(points) // MAX_SPREAD + 1], [0.5, 99.5], axis=0)
-    x, y, z = (float(d) for d in high - low)
-    return x, y, z
+    valid = (xyz != 0).all(axis=2)
+    shares = [0.0]
+    for points, there in ((xyz, valid), (xyz.swapaxes(0, 1), valid.T)):
+        both = there[1:] & there[:-1]
+        if count := np.count_nonzero(both):
+            shares.append(np.count_nonzero((points[1:] == points[:-1]).all(axis=2) & both) / count)
+    return max(shares)
 
 
 def _slopes(points: np.ndarray, pixels: np.ndarray, limit: float, perspective: bool) -> np.ndarray | None:

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from datasets import eyecandies, mvtec3d
 from datasets.records import SPLITS, SUFFIXES, Record, check_classes, class_names, scan
 from processing.alignment import MIN_SAMPLES, TURNS, Alignment, align
-from processing.findings import Finding, from_faults, incomplete
+from processing.findings import Finding, from_faults, in_part, incomplete
+from processing.kept_parts import doubts
 from processing.manifest import MANIFEST, read_manifest
 from processing.sample_checks import Figures, measure, read_edges
 from utils.errors import UserError
@@ -24,6 +25,10 @@ from utils.parallel import run_parallel
 RELEASES = {"MVTec 3D-AD": mvtec3d.RELEASED_COUNTS, "Eyecandies": eyecandies.RELEASED_COUNTS}
 ALIGNED_SAMPLES = 12  # of a class, that are compared with their images
 PARTS = ("train", "validation", "test/good", "test/defects")
+DOCUMENTS = (".txt", ".md", ".json")  # licences and descriptions that releases put beside the splits of a class
+
+_COMPARED = 10  # images of a part, fewer are not compared with the training images
+_DRIFTED = 0.25  # share of a part's images whose exposure no training image has, above which it is told
 
 
 @dataclass
@@ -43,14 +48,14 @@ class ClassCheck:
     alignment: Alignment | None = None
     alignment_note: str = ""
 
+    def part(self, name: str) -> list[Figures]:
+        """Complete samples of one of PARTS."""
+        return [f for f in self.figures if _part(f.record) == name]
+
     @property
     def counts(self) -> tuple[int, int, int, int]:
         """Complete samples by PARTS."""
-        records = [f.record for f in self.figures]
-        parts = Counter(
-            PARTS[SPLITS.index(r.split)] if r.split != "test" else PARTS[2 if r.is_good else 3] for r in records
-        )
-        train, validation, good, defects = (parts[part] for part in PARTS)
+        train, validation, good, defects = (len(self.part(part)) for part in PARTS)
         return train, validation, good, defects
 
     @property
@@ -61,13 +66,17 @@ class ClassCheck:
 
     @property
     def families(self) -> list[str]:
-        """How the preprocessed samples were made: the stamps of their clouds say it, or else their images."""
+        """How the preprocessed samples were made, as the stamps of their clouds say; "elsewhere" without a stamp."""
         made = {
-            str(f.stamp["preprocessing"].get("family")) if f.stamp else ("a" if f.black else "b")
+            str(f.stamp["preprocessing"].get("family")) if f.stamp else "elsewhere"
             for f in self.figures
             if f.raw is False
         }
         return sorted(made)
+
+    def exposures(self, part: str) -> list[float]:
+        """Mean RGB on the measured points of each sample of one of PARTS."""
+        return [f.exposure for f in self.part(part) if f.exposure is not None]
 
     def as_json(self) -> dict[str, Any]:
         found = [f for f in self.figures if f.depth is not None and f.extent is not None]
@@ -78,6 +87,7 @@ class ClassCheck:
             "valid_share": {"median": median(f.valid_share or 0 for f in found), "lowest": _lowest(found)}
             if found
             else None,
+            "exposure": {part: _spread(self.exposures(part)) for part in PARTS},
             "alignment": asdict(self.alignment) if self.alignment else None,
             "alignment_note": self.alignment_note,
         }
@@ -115,6 +125,13 @@ def check(root: Path, names: Sequence[str] | None, workers: int) -> tuple[list[C
     return list(classes.values()), whole
 
 
+def _part(record: Record) -> str:
+    """One of PARTS."""
+    if record.split != "test":
+        return record.split
+    return "test/good" if record.is_good else "test/defects"
+
+
 def _scan(root: Path, one: ClassCheck) -> list[Record]:
     """Records of a class; what keeps its files from being records goes into its findings."""
     records: list[Record] = []
@@ -146,9 +163,10 @@ def _align(one: ClassCheck) -> tuple[str, Alignment | None, str]:
     if len(chosen) < MIN_SAMPLES:
         return one.name, None, f"{len(chosen)} usable samples, at least {MIN_SAMPLES} are needed"
     try:
-        return one.name, align([read_edges(f) for f in chosen]), ""
+        alignment = align([read_edges(f) for f in chosen])
     except UserError as error:
         return one.name, None, str(error)
+    return one.name, alignment, alignment.reason
 
 
 def _class_findings(root: Path, one: ClassCheck) -> list[Finding]:
@@ -156,7 +174,7 @@ def _class_findings(root: Path, one: ClassCheck) -> list[Finding]:
     if one.unpaired:
         text = f"{len(one.unpaired)} incomplete samples, the first: {one.unpaired[0]}"
         findings.append(Finding(True, "unpaired", one.name, text))
-    misaligned = one.alignment is not None and not one.alignment.aligned
+    misaligned = one.alignment is not None and one.alignment.aligned is False
     turned = misaligned and one.alignment is not None and one.alignment.turn != TURNS[0]
     faults = [(str(f.record), kind, found) for f in one.figures for kind, found in f.faults.items()]
     findings += from_faults(one.name, [fault for fault in faults if not (turned and fault[1] == "axes")])
@@ -165,9 +183,10 @@ def _class_findings(root: Path, one: ClassCheck) -> list[Finding]:
     if len(sizes := Counter(f.rgb_size for f in one.figures if f.rgb_size)) > 1:
         listed = ", ".join(f"{w}×{h} ({n})" for (w, h), n in sizes.most_common(5))
         findings.append(Finding(False, "sizes", one.name, f"images of several sizes: {listed}."))
-    findings += _duplicates(one)
+    findings += doubts(one.name, {str(f.record): f.kept for f in one.figures if f.kept is not None})
+    findings += _duplicates(one) + _exposure_findings(one)
     if foreign := _foreign(root / one.name):
-        text = f"{len(foreign)} files that are no part of the layout and are not read, the first: {foreign[0]}"
+        text = f"files that are no part of the layout and are not read: {len(foreign)}, the first: {foreign[0]}"
         findings.append(Finding(False, "foreign", one.name, text))
     return findings
 
@@ -213,12 +232,36 @@ def _duplicates(one: ClassCheck) -> list[Finding]:
     return findings
 
 
+def _exposure_findings(one: ClassCheck) -> list[Finding]:
+    """Parts of a class that are brighter or darker than all of its training images. Raw scans show their background."""
+    trained = one.exposures("train")
+    if one.state != "preprocessed" or len(trained) < _COMPARED:
+        return []
+    low, high = min(trained), max(trained)
+    told, samples = [], []
+    for part in PARTS[1:]:
+        outside = [f for f in one.part(part) if f.exposure is not None and not low <= f.exposure <= high]
+        count = len(one.exposures(part))
+        if count >= _COMPARED and len(outside) > _DRIFTED * count:
+            told.append(f"{part} {median(one.exposures(part)):.0f}, {len(outside)} of {count} outside that range")
+            samples += [str(f.record) for f in outside]
+    if not told:
+        return []
+    text = (
+        f"images of another exposure than those of train (mean RGB on the object {median(trained):.0f}, {low:.0f} to "
+        f"{high:.0f}): {'; '.join(told)}. A method may take that for an anomaly, or be led by it."
+    )
+    return [Finding(False, "exposure", one.name, text, tuple(samples))]
+
+
 def _foreign(folder: Path) -> list[str]:
-    """Visible files of a class folder that are neither samples nor its calibration."""
+    """Visible files of a class folder that are neither samples nor its calibration or DOCUMENTS."""
     found = []
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if path.is_dir() or any(part.startswith(".") for part in parts) or parts[0] == "calibration":
+            continue
+        if len(parts) == 1 and path.suffix.lower() in DOCUMENTS:
             continue
         known = len(parts) == 4 and parts[0] in SPLITS and parts[2] in SUFFIXES
         if not known or path.suffix.lower() not in SUFFIXES[parts[2]]:
@@ -232,18 +275,19 @@ def _count_findings(there: Sequence[str], classes: Mapping[str, ClassCheck]) -> 
     for release, published in RELEASES.items():
         if not set(there) <= set(published):
             continue
-        if missing := sorted(set(published) - set(there)):
-            findings.append(Finding(False, "subset", "", f"{release} without {', '.join(missing)}."))
+        lacking = []
         for name, one in classes.items():
             expected, found = published[name], one.counts
             parts = list(zip(PARTS, found, expected, strict=True))
             told = ", ".join(f"{part} {have} of {want}" for part, have, want in parts if have != want)
-            lacking = sum(max(0, want - have) for _, have, want in parts)
-            if lacking > len(one.unpaired):
-                text = f"{lacking} samples fewer than {release} has ({told}). Complete the download."
-                findings.append(Finding(True, "counts", name, text))
+            if sum(max(0, want - have) for _, have, want in parts) > len(one.unpaired):
+                lacking.append(f"{name} has {told}")
             elif sum(found) > sum(expected):
                 findings.append(Finding(False, "counts", name, f"more samples than {release} has ({told})."))
+        if missing := sorted(set(published) - set(there)):
+            lacking.append(f"without {', '.join(missing)}")
+        if lacking:
+            findings.append(in_part(release, lacking))
     return findings
 
 
@@ -300,6 +344,12 @@ def _gone(root: Path, files: Mapping[str, Any]) -> list[str]:
         if not images.is_dir() or cloud.stem not in {path.stem for path in images.iterdir()}:
             gone.append(name)
     return gone
+
+
+def _spread(values: Sequence[float]) -> dict[str, float] | None:
+    if not values:
+        return None
+    return {"median": median(values), "lowest": min(values), "highest": max(values)}
 
 
 def _lowest(figures: Sequence[Figures]) -> list[Any]:

@@ -49,12 +49,18 @@ KINDS = {
     "cloud_size": (True, "clouds of the RGB's size or zero-padded to a square", "Record or convert them again."),
     "empty_cloud": (True, "clouds with measured points", "Preprocess them again or remove the samples."),
     "few_points": (False, "objects of some size", "Look at them."),
+    "repeated": (
+        False,
+        "each point measured once",
+        "Clouds enlarged by repeating pixels show steps that the part does not have; bring the RGB to their size.",
+    ),
     "unit": (True, "coordinates in metres", "Multiply the clouds by that factor, or convert with the right unit."),
     "axes": (
         True,
         "x to the right, y downwards, z the distance along the optical axis",
         "Write the clouds again with their axes in that order and direction.",
     ),
+    "no_mask": (False, "masks of the defects", "Without any in a class, only figures of its images are computed."),
     "mask_mode": (False, "8-bit grey masks", "Anomalous is what is above 0."),
     "mask_size": (True, "masks of their RGB's size", "Write the masks again at that size."),
     "mask_in_good": (True, "empty masks in good/", "Move the samples to a defect folder or clear their masks."),
@@ -85,3 +91,12 @@ def incomplete(root: str) -> Finding:
     """A manifest that says that its run was not finished."""
     text = f"{root}/{MANIFEST} says that preprocessing was not finished. Run the same command again; it continues."
     return Finding(True, "incomplete", "", text)
+
+
+def in_part(release: str, lacking: Iterable[str]) -> Finding:
+    """A dataset that holds less than its release; whether that is meant is not known. lacking: what, in words."""
+    text = (
+        f"a part of {release}: {'; '.join(lacking)}. Where it should be whole, complete the download; figures of a "
+        "part do not compare with published ones."
+    )
+    return Finding(False, "subset", "", text)

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.scene_shapes import OBJECT_CLASSES
 from datasets.scene_writer import Counts, write_eyecandies, write_mvtec3d
-from utils.cli import run
+from utils.cli import run, seed
 from utils.errors import UserError
 from utils.parallel import available_cores
 
@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         help="test images of each defect of each class, and 2N good (default: 4)",
     )
     add("--classes", nargs="+", choices=names, default=names, help=f"which objects (default: {' '.join(names)})")
-    add("--seed", type=int, default=0, help="same seed, same bytes, whatever the number of workers (default: 0)")
+    add("--seed", type=seed, default=0, help="same seed, same bytes, whatever the number of workers (default: 0)")
     add("--workers", type=int, default=available_cores(), help="processes (default: all cores)")
     return parser
 

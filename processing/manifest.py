@@ -12,7 +12,7 @@ import tifffile
 from datasets.readers import read_stamp
 from processing.background import BackgroundSettings
 from utils.errors import UserError
-from utils.files import atomic_path, leftovers, read_text, read_with, refuse_links, sha256_files, write_json
+from utils.files import LOCK, atomic_path, leftovers, read_text, read_with, refuse_links, sha256_files, write_json
 
 MANIFEST = "preprocessing.json"
 VERSION = 1  # raise it when the same settings give other files
@@ -117,7 +117,8 @@ def check_folders(source: Path, target: Path, in_place: bool, done: Preprocessin
         inner, outer = target.resolve(), source.resolve()
         if inner == outer or inner in outer.parents or outer in inner.parents:
             raise UserError(f"{target}: lies in or around {outer}. Choose a folder outside, for example {outer}_out.")
-        if manifest is None and target.exists() and (not target.is_dir() or {*target.iterdir()} - {*leftovers(target)}):
+        ours = {*leftovers(target), target / LOCK}
+        if manifest is None and target.exists() and (not target.is_dir() or {*target.iterdir()} - ours):
             raise UserError(
                 f"{target}: expected a new or empty folder, found other files. Choose another --target_dir."
             )

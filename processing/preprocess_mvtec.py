@@ -11,12 +11,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 from datasets.mvtec3d import missing_samples
+from datasets.raw_scans import is_raw
 from datasets.readers import read_xyz
 from datasets.records import SPLITS, class_names, scan
 from processing.bulk import process, summary, without_source
-from processing.clean_files import Job, clean, copy_extras, is_cleaned
+from processing.clean_files import NO_PLANE, Job, clean, copy_extras
 from processing.manifest import Preprocessing, check_folders, read_manifest
-from utils.cli import run
+from utils.cli import positive_int, run, seed
 from utils.errors import UserError
 from utils.files import locked
 from utils.parallel import available_cores
@@ -35,15 +36,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="b (CFM, DBMRNet): only the clouds change; a (BTF, Shape-Guided, newer M3DM): the RGB's background turns "
         "black too, and RGB and masks are padded to squares (default: b)",
     )
-    parser.add_argument("--workers", type=int, default=available_cores(), help="processes (default: all cores)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the plane search (default: 0)")
+    parser.add_argument(
+        "--workers", type=positive_int, default=available_cores(), help="processes (default: all cores)"
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="of the plane search, 0 to 2^63 - 1 (default: 0)")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    if args.workers < 1 or args.seed < 0:
-        raise UserError(f"expected --workers ≥ 1 and --seed ≥ 0, found {args.workers} and {args.seed}")
     source = args.dataset_path
     target = source if args.in_place else args.target_dir or default_target(source)
     done = Preprocessing(args.family, args.seed)
@@ -87,13 +88,13 @@ def check_raw(jobs: list[Job]) -> None:
     """Stop at once where the first, the middle and the last cloud lack the background plane."""
     probes = {job.name: job.record.xyz for job in (jobs[:1] + jobs[len(jobs) // 2 :][:1] + jobs[-1:])}
     try:
-        cleaned = probes and all(is_cleaned(read_xyz(path)) for path in probes.values())
+        cleaned = probes and not any(is_raw(read_xyz(path)) for path in probes.values())
     except UserError:
         return  # reported with its file later
     if cleaned:
         raise UserError(
-            f"{next(iter(probes.values()))}: at most half of the frame border is valid, so the background plane is "
-            "missing: already preprocessed (use it as it is), or no raw scan. A second plane would cut into the object."
+            f"{next(iter(probes.values()))}: {NO_PLANE}: already preprocessed (use it as it is), or no raw scan. Cut "
+            "along another plane, the object would lose a part."
         )
 
 

@@ -6,7 +6,8 @@ Camera frame: x right, y down, z along the optical axis; integer pixel coordinat
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.cloud_geometry import MAX_SPREAD, MIN_POINTS, axes_fault
+from datasets.units import MAX_SPREAD, MIN_POINTS
+from processing.cloud_geometry import axes_fault
 
 TINY = 1e-9
 """Metres. Stands for a coordinate of 0 in a measured point: the papers, and all that reads clouds here, call a point
@@ -58,16 +59,32 @@ def _distance(points: np.ndarray, steps: int) -> float:
     return float(np.median(np.linalg.norm(one - other, axis=1)[valid])) if valid.sum() >= MIN_POINTS else float("nan")
 
 
-def depth_to_points(depth: np.ndarray, fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:
-    """(h, w) distance along the optical axis → (h, w, 3) points, x = (u − cx)·z/fx, y = (v − cy)·z/fy.
+def depth_to_points(
+    depth: np.ndarray, fx: float, fy: float, cx: float, cy: float, division: float = 0.0
+) -> NDArray[np.float64]:
+    """(h, w) distance along the optical axis → (h, w, 3) points, x = a·z, y = b·z.
+
+    (a, b) = ((u − cx)/fx, (v − cy)/fy) without lens distortion. With it, that is where the lens shows a point which
+    lies at (a, b)/s, s = 1 + division·(a² + b²): the division model (Fitzgibbon, CVPR 2001; HALCON's kappa).
 
     Args:
         depth: metres.
         fx, fy, cx, cy: pinhole intrinsics in pixels.
+        division: coefficient of the division model, 0 = no distortion; s > 0 in the whole image.
     """
     z = depth.astype(np.float64)
     v, u = np.ogrid[: depth.shape[0], : depth.shape[1]]
-    return np.stack([(u - cx) * z / fx, (v - cy) * z / fy, z], axis=-1)
+    x, y = (u - cx) * z / fx, (v - cy) * z / fy
+    if division:
+        scale = division_scale((u - cx) / fx, (v - cy) / fy, division)
+        x, y = x / scale, y / scale
+    return np.stack([x, y, z], axis=-1)
+
+
+def division_scale(a: np.ndarray, b: np.ndarray, division: float) -> np.ndarray:
+    """1 + division·(a² + b²) of the division model; see `depth_to_points`."""
+    scale: np.ndarray = 1 + division * (a**2 + b**2)
+    return scale
 
 
 def to_cloud(points: np.ndarray, valid: NDArray[np.bool_]) -> NDArray[np.float32]:

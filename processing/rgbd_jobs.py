@@ -25,6 +25,7 @@ class Conversion(Preprocessing):
         depth_range: of "depth-range": nearest and farthest z in metres.
         unit: metres per stored unit, or None where the camera's file says it.
         invalid: a stored value that means "not measured", besides 0 and NaN; "maximum" = the largest of the type.
+        size: (height, width) of clouds that bring their colours, where the user says it.
         camera: of one sample with a depth image; None in the manifest, since cameras may differ.
     """
 
@@ -33,16 +34,20 @@ class Conversion(Preprocessing):
     depth_range: tuple[float, float] | None = None
     unit: float | None = None
     invalid: float | str | None = None
+    size: tuple[int, int] | None = None
     camera: Intrinsics | None = None
 
     def as_json(self) -> dict[str, Any]:
         settings: dict[str, Any] = {"background": self.background, "unit": self.unit, "invalid": self.invalid}
         if self.depth_range is not None:
             settings["depth_range"] = list(self.depth_range)
+        if self.size is not None:
+            settings["size"] = list(self.size)
         if self.background == "plane":
             settings |= asdict(self.settings)
         if (camera := self.camera) is not None:
             settings["camera"] = [camera.fx, camera.fy, camera.cx, camera.cy, camera.depth_scale]
+            settings["camera"] += [camera.division] if camera.division else []
         return {"family": self.family, "version": VERSION, "seed": self.seed, "settings": settings}
 
 
@@ -51,14 +56,21 @@ class Inputs:
     """Where the files are.
 
     Attributes:
-        patterns: of "rgb", of "depth" or "xyz", and where given of "gt", "foreground" and "intrinsics".
-        given: fields that --rgb does not have.
+        patterns: of "depth" or "xyz", and where given of "rgb", "gt", "foreground" and "intrinsics".
+        given: fields that the first pattern does not have.
         camera: where its four numbers were given instead of a file.
+        train_share: of the good samples, in (0, 1), where the files do not say what is for training.
     """
 
     patterns: Mapping[str, Pattern]
     given: Mapping[str, str]
     camera: Intrinsics | None = None
+    train_share: float | None = None
+
+    @property
+    def first(self) -> str:
+        """The kind of file whose names say what samples there are: the RGB, or the cloud that brings its colours."""
+        return "rgb" if "rgb" in self.patterns else "xyz"
 
     def folders(self) -> list[Path]:
         """The folders of the samples' files."""
@@ -70,7 +82,7 @@ class Job:
     """One sample to convert.
 
     Attributes:
-        sources: its files by kind; only "rgb" where there is a problem.
+        sources: its files by kind, of "rgb" and "xyz" the one that there is where there is a problem.
         target: root of the converted dataset.
         folder: where the sample goes, relative to `target`: class/split/defect.
         stem: file name without suffix.
@@ -95,6 +107,12 @@ class Job:
         """The depth image or the cloud."""
         return next(self.sources[kind] for kind in GEOMETRY if kind in self.sources)
 
+    @property
+    def rgb(self) -> Path:
+        """Where the RGB image goes: a copy, or what the cloud brings."""
+        folder = self.target / self.folder / "rgb"
+        return self.copies().get("rgb", folder / f"{self.stem}.png")
+
     def copies(self) -> dict[str, Path]:
         """Kind of each file that is copied -> where it goes."""
         folder = self.target / self.folder
@@ -106,6 +124,8 @@ class Job:
         copies = self.copies().items()
         if self.problem is not None or not all(same_content(self.sources[kind], path) for kind, path in copies):
             return None
+        if not self.rgb.is_file():
+            return None
         return stamped_share(self.target / self.name, self.done, self.compared())
 
     def compared(self) -> list[Path]:
@@ -115,9 +135,9 @@ class Job:
 
 @dataclass(frozen=True)
 class _Sample:
-    """An RGB image and the fields that identify it: as the layout spells them, and as `written` in its path."""
+    """A file of the first kind and the fields that identify it, as the layout spells them and as `written` there."""
 
-    rgb: Path
+    path: Path
     fields: Mapping[str, str]
     written: Mapping[str, str]
 
@@ -128,13 +148,18 @@ class _Sample:
 _Files = Mapping[tuple[str, ...], list[Path]]
 
 
-def read_inputs(texts: Mapping[str, str | None], given: Mapping[str, str | None], camera: Intrinsics | None) -> Inputs:
+def read_inputs(
+    texts: Mapping[str, str | None],
+    given: Mapping[str, str | None],
+    camera: Intrinsics | None,
+    train_share: float | None = None,
+) -> Inputs:
     """Patterns and fields as the user gives them.
 
     Args:
         texts: pattern by kind, None where there is none.
         given: value by field, None where the user says nothing.
-        camera: see `Inputs`.
+        camera, train_share: see `Inputs`.
 
     Raises:
         UserError: a pattern is none, or a field is given twice or not at all.
@@ -147,37 +172,37 @@ def read_inputs(texts: Mapping[str, str | None], given: Mapping[str, str | None]
                 "apart. Put it in."
             )
     fields = {"split": "train", "defect": "good"} | {field: text for field, text in given.items() if text is not None}
+    inputs = Inputs(patterns, fields, camera, train_share)
     options = {"class": "--class_name", "split": "--split", "defect": "--defect"}
     for field, option in options.items():
-        in_pattern = field in patterns["rgb"].fields
+        in_pattern = field in patterns[inputs.first].fields
         if in_pattern and given[field] is not None:
-            raise UserError(f"{option}: --rgb has {{{field}}} already. Leave one of the two out.")
+            raise UserError(f"{option}: --{inputs.first} has {{{field}}} already. Leave one of the two out.")
         if not in_pattern and field not in fields:
-            raise UserError(f"{option} is missing. Give it, or put {{{field}}} into --rgb.")
-    return Inputs(patterns, fields, camera)
+            raise UserError(f"{option} is missing. Give it, or put {{{field}}} into --{inputs.first}.")
+    says = ["--split"] if given["split"] is not None else []
+    says += [pattern.option for pattern in patterns.values() if "split" in pattern.fields]
+    if train_share is not None and says:
+        raise UserError(f"--train_share: expected where nothing says the split, but {says[0]} does. Leave one out.")
+    return inputs
 
 
 def find_jobs(inputs: Inputs, target: Path, done: Conversion, problems: list[str]) -> list[Job]:
-    """A job for each RGB image, by class, split, defect and stem; images that cannot be named go to `problems`.
+    """A job for each RGB image, or cloud that brings its colours, by class, split, defect and stem.
+
+    Those that cannot be named go to `problems`.
 
     Raises:
-        UserError: a pattern finds nothing, no name will do, defects without --gt, or one reason why nothing can be
-            converted.
+        UserError: a pattern finds nothing, no name will do, or one reason why nothing can be converted.
     """
     samples = _samples(inputs, problems)
     if not samples:
         raise UserError(problems[0])
-    partners = {kind: _by_fields(pattern) for kind, pattern in inputs.patterns.items() if kind != "rgb"}
-    if "gt" not in partners and any(_needs_mask(sample) for sample in samples):
-        raise UserError(
-            "--gt is missing: test samples with defects need masks (images, above 0 on the defect); without them "
-            "nothing that is measured per pixel would mean anything. Draw them, a rough outline will do for a start, "
-            "and pass --gt PATTERN; or convert the good samples only, by a pattern that fits nothing else."
-        )
+    partners = {kind: _by_fields(pattern) for kind, pattern in inputs.patterns.items() if kind != inputs.first}
     contents: dict[Path, dict[str, Any]] = {}
     jobs = []
     for sample in samples:
-        sources, problem, own = {"rgb": sample.rgb}, None, done
+        sources, problem, own = {inputs.first: sample.path}, None, done
         try:
             sources |= _sources(inputs, partners, sample)
             own = _with_camera(inputs, sources, sample.fields["stem"], done, contents)
@@ -200,24 +225,45 @@ def of_earlier_calls(target: Path, jobs: Sequence[Job]) -> dict[str, float | Non
 
 
 def _samples(inputs: Inputs, problems: list[str]) -> list[_Sample]:
-    """The RGB images, by class, split, defect and stem; those whose names will not do go to `problems`."""
+    """The files of the first kind, by class, split, defect and stem; names that will not do go to `problems`."""
     samples: dict[str, _Sample] = {}
-    for found, path in inputs.patterns["rgb"].find():
+    for found, path in inputs.patterns[inputs.first].find():
         written = {**inputs.given, **found}
+        if inputs.train_share is not None and spelled("defect", written["defect"]) != "good":
+            written["split"] = "test"
         sample = _Sample(path, {field: spelled(field, written[field]) for field in FIELDS}, written)
         name = "/".join(sample.values(FIELDS)).casefold()
         try:
             check_fields(sample.fields)
             if name in samples:
                 raise UserError(
-                    f"same class, split, defect and stem as {samples[name].rgb} (upper and lower case count as one). "
+                    f"same class, split, defect and stem as {samples[name].path} (upper and lower case count as one). "
                     "Rename one, or let the pattern fit one only."
                 )
         except UserError as error:
             problems.append(f"{path}: {error}")
             continue
         samples[name] = sample
-    return sorted(samples.values(), key=lambda sample: sample.values(FIELDS))
+    named = list(samples.values())
+    if inputs.train_share is not None:
+        named = _share_out(named, inputs.train_share)
+    return sorted(named, key=lambda sample: sample.values(FIELDS))
+
+
+def _share_out(samples: Sequence[_Sample], train_share: float) -> list[_Sample]:
+    """The samples: of each class's good ones the given share for training, the others, evenly spaced, for testing."""
+    shared = []
+    for name in dict.fromkeys(sample.fields["class"] for sample in samples):
+        mine = [sample for sample in samples if sample.fields["class"] == name]
+        good = sorted((one for one in mine if one.fields["defect"] == "good"), key=lambda one: one.fields["stem"])
+        tested = round((1 - train_share) * len(good))
+        tested = min(max(tested, 1), len(good) - 1) if len(good) > 1 else 0  # each part gets one at least
+        chosen = {(2 * index + 1) * len(good) // (2 * tested) for index in range(tested)}
+        shared += [one for one in mine if one.fields["defect"] != "good"]
+        for index, one in enumerate(good):
+            split = {"split": "test" if index in chosen else "train"}
+            shared.append(replace(one, fields={**one.fields, **split}, written={**one.written, **split}))
+    return shared
 
 
 def _needs_mask(sample: _Sample) -> bool:
@@ -233,7 +279,7 @@ def _by_fields(pattern: Pattern) -> dict[tuple[str, ...], list[Path]]:
 
 
 def _sources(inputs: Inputs, partners: Mapping[str, _Files], sample: _Sample) -> dict[str, Path]:
-    """The files that belong to one RGB image, by kind. Raises UserError where one is missing or found twice."""
+    """The other files of a sample, by kind. Raises UserError where one is missing or found twice."""
     sources = {}
     for kind, files in partners.items():
         if kind == "gt" and sample.fields["split"] != "test":
@@ -244,12 +290,12 @@ def _sources(inputs: Inputs, partners: Mapping[str, _Files], sample: _Sample) ->
             sources[kind] = found[0]
         elif found:
             raise UserError(
-                f"{sample.rgb}: expected one file for {pattern.option}, found {found[0]} and {found[1]}. Remove one, "
+                f"{sample.path}: expected one file for {pattern.option}, found {found[0]} and {found[1]}. Remove one, "
                 "or let the pattern fit one only."
             )
         elif kind != "gt" or _needs_mask(sample):
             raise UserError(
-                f"{sample.rgb}: partner missing, expected {pattern.filled(sample.written)} ({pattern.option}). "
+                f"{sample.path}: partner missing, expected {pattern.filled(sample.written)} ({pattern.option}). "
                 "Restore that file or remove this one."
             )
     return sources

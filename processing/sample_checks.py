@@ -5,15 +5,20 @@ from typing import Any
 
 import numpy as np
 
-from datasets.frames import border_share, unpad
-from datasets.readers import mask_of, open_image, read_array, read_stamp
+from datasets.frames import unpad
+from datasets.measures import exposure
+from datasets.raw_scans import is_raw
+from datasets.readers import mask_of, open_image, read_array, read_rgb, read_stamp, rgb_of
 from datasets.records import Record
+from datasets.units import extent, likely_unit, unit_fault
 from processing.alignment import edge_maps
-from processing.cloud_geometry import axes_fault, extent, likely_unit
+from processing.cloud_geometry import axes_fault, repeated_share
+from processing.kept_parts import Kept, cut_by_geometry, measure_kept
 from utils.errors import UserError
 from utils.files import sha256_file
 
 _FEW = 0.005  # share of valid points below which a cloud is remarkable
+_REPEATED = 0.01  # share of neighbours with the same point above which a cloud was enlarged
 _BLACK = 0.95  # share of black pixels outside the object that makes a blackened image
 
 
@@ -29,7 +34,9 @@ class Figures:
         valid_share: share in [0, 1] of valid points of the cloud's frame.
         depth: lowest and highest z without the outermost half a per cent, in the file's unit.
         extent: of the valid points along x, y, z, likewise.
+        exposure: mean in [0, 255] of the RGB on the valid points.
         raw: whether the background plane is still there.
+        kept: what is left of the frame, where the background was cut away by geometry.
         black: whether the RGB is black outside the object.
         stamp: what preprocessing wrote into the cloud's file.
     """
@@ -42,12 +49,25 @@ class Figures:
     valid_share: float | None = None
     depth: tuple[float, float] | None = None
     extent: tuple[float, float, float] | None = None
+    exposure: float | None = None
     raw: bool | None = None
+    kept: Kept | None = None
     black: bool | None = None
     stamp: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        names = ("rgb_size", "xyz_size", "valid_share", "depth", "extent", "raw", "black", "stamp", "faults")
+        names = (
+            "rgb_size",
+            "xyz_size",
+            "valid_share",
+            "depth",
+            "extent",
+            "exposure",
+            "raw",
+            "black",
+            "stamp",
+            "faults",
+        )
         return {name: getattr(self, name) for name in names}
 
 
@@ -71,6 +91,8 @@ def measure(job: tuple[Record, bool]) -> Figures:
         _cloud(figures, xyz, camera_axes)
     if record.gt is not None:
         _mask(figures, rgb)
+    elif record.lacks_mask:
+        figures.faults["no_mask"] = "none"
     return figures
 
 
@@ -87,7 +109,7 @@ def read_edges(figures: Figures) -> tuple[np.ndarray, np.ndarray]:
 
 def read_pair(record: Record) -> tuple[np.ndarray, np.ndarray]:
     """(h, w, 3) uint8 RGB and its cloud on the same frame, points that are not finite (0, 0, 0). Raises UserError."""
-    rgb = np.array(open_image(record.rgb).convert("RGB"))
+    rgb = read_rgb(record.rgb)
     xyz = read_array(record.xyz).astype(np.float32)
     xyz[~np.isfinite(xyz).all(axis=2)] = 0
     return rgb, xyz if xyz.shape == rgb.shape else unpad(xyz, rgb.shape[:2])
@@ -102,12 +124,14 @@ def _rgb(figures: Figures) -> np.ndarray | None:
         figures.faults["unreadable"] = str(error)
         return None
     figures.rgb_size = image.size
-    if image.mode.startswith(("I", "F")):
+    try:
+        rgb = rgb_of(image, path)
+    except UserError:
         figures.faults["rgb_type"] = f"an image of mode {image.mode}"
         return None
     if image.mode != "RGB":
         figures.faults["rgb_mode"] = f"mode {image.mode}"
-    return np.array(image.convert("RGB"))
+    return rgb
 
 
 def _xyz(figures: Figures) -> np.ndarray | None:
@@ -133,11 +157,14 @@ def _xyz(figures: Figures) -> np.ndarray | None:
 
 
 def _frame(figures: Figures, rgb: np.ndarray, xyz: np.ndarray) -> None:
-    """What takes RGB and cloud: raw or not, blackened or not."""
+    """What takes RGB and cloud: raw or not, blackened or not, exposure."""
     figures.stamp = read_stamp(figures.record.xyz)
     framed = xyz if xyz.shape == rgb.shape else unpad(xyz, rgb.shape[:2])
     valid: np.ndarray = (framed != 0).all(axis=2)
-    figures.raw = figures.stamp is None and border_share(valid) > 0.5
+    figures.raw = figures.stamp is None and is_raw(framed)
+    figures.exposure = exposure(rgb, valid) if valid.any() else None
+    if not figures.raw and cut_by_geometry(figures.stamp) and valid.any():
+        figures.kept = measure_kept(valid, figures.record.is_good)
     if valid.any() and not valid.all():
         figures.black = bool((rgb[~valid] == 0).all(axis=1).mean() > _BLACK)
 
@@ -152,11 +179,10 @@ def _cloud(figures: Figures, xyz: np.ndarray, camera_axes: bool) -> None:
         figures.faults["few_points"] = f"{figures.valid_share:.2%} of the points are valid"
     low, high = np.percentile(points[:, 2].astype(np.float64), [0.5, 99.5])
     figures.depth, figures.extent = (float(low), float(high)), extent(xyz)
-    if (unit := likely_unit(xyz)) is not None:
-        factor, name = unit
-        size = " × ".join(f"{100 * factor * d:.3g}" for d in figures.extent)
-        advice = f"times {factor:g} the points extend over {size} cm" if factor == factor else "check the source"
-        figures.faults["unit"] = f"coordinates seem to be in {name} (z around {np.median(points[:, 2]):.3g}): {advice}"
+    if (fault := unit_fault(xyz)) is not None:
+        figures.faults["unit"] = fault
+    if (share := repeated_share(xyz)) > _REPEATED:
+        figures.faults["repeated"] = f"{share:.0%} of neighbouring points are the same one"
     if camera_axes and (fault := axes_fault(xyz)) is not None:
         figures.faults["axes"] = fault
 

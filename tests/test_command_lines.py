@@ -192,11 +192,11 @@ def test_options_that_contradict_the_checkpoint_are_refused(scenes: Path, traine
 
 
 @pytest.mark.slow
-def test_resume_leaves_a_finished_run_and_sees_changed_files(scenes: Path, tmp_path: Path) -> None:
+def test_finished_run_is_left_and_changed_files_are_seen(scenes: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(scenes / "biscuit/train", data / "biscuit/train")
     options = arguments(dataset_path=data, class_name="biscuit", extractor="handcrafted", epochs_no=1, shots=3)
-    options += arguments(checkpoint_savepath=tmp_path / "checkpoints", resume=True)
+    options += arguments(checkpoint_savepath=tmp_path / "checkpoints")
     weights = tmp_path / "checkpoints/biscuit/CFM_2Dto3D_biscuit_1ep_4bs.pth"
     states = []
     for changed in (None, "test only", "train"):
@@ -209,7 +209,11 @@ def test_resume_leaves_a_finished_run_and_sees_changed_files(scenes: Path, tmp_p
             xyz[140:160, 140:160] *= 0.999
             path.write_bytes(path.read_bytes()[: -xyz.nbytes] + xyz.tobytes())
             assert path.stat().st_size == size
-        assert cfm_training.main([*CPU, *options]) == 0
+            with pytest.raises(
+                UserError, match=r"made otherwise \(data\.sha256: of other files; extractor\..*--overwrite"
+            ):
+                cfm_training.main([*CPU, *options])
+        assert cfm_training.main([*CPU, *options, *["--overwrite"] * (changed == "train")]) == 0
         states.append((weights.stat().st_mtime_ns, torch.load(weights, weights_only=True)["input.weight"]))
     assert states[0][0] == states[1][0]
     assert not torch.equal(states[1][1], states[2][1])
@@ -236,7 +240,8 @@ def test_bad_sample_stops_or_is_skipped(scenes: Path, tmp_path: Path, capsys: py
     settings = json.loads((tmp_path / "checkpoints/biscuit/CFM_biscuit_1ep_4bs.json").read_text())
     assert settings["images"] == 4
     for _ in range(2):
-        assert cfm_training.main([*CPU, *options, "--skip_bad", "--token_cache", str(tmp_path / "cache")]) == 0
+        words = [*CPU, *options, "--skip_bad", "--overwrite", "--token_cache", str(tmp_path / "cache")]
+        assert cfm_training.main(words) == 0
     assert len(list((tmp_path / "cache").iterdir())) == 4
 
 

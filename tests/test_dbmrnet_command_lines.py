@@ -19,6 +19,7 @@ from models.dbmrnet.settings import ModelSettings
 from processing import aggregate_results, preprocess_mvtec
 from utils import cli
 from utils.errors import UserError
+from utils.files import locked, sha256_file
 
 RUN = ["--class_name", "cap", "--epochs_no", "2", "--batch_size", "3", "--device", "cpu"]
 WEIGHTS = "cap/DBMRNet_cap_2ep_3bs.safetensors"
@@ -134,21 +135,46 @@ def test_score_fusion_and_checkpoint_change_the_result(scenes: Path, trained: Pa
     assert found[()] != found["--fusion", "product"]
 
 
-def test_resume_leaves_a_finished_run_and_sees_changed_validation_files(scenes: Path, tmp_path: Path) -> None:
+def test_finished_run_is_left_and_changed_validation_files_are_seen(scenes: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     for split in ("train", "validation"):
         shutil.copytree(scenes / "cap" / split, data / "cap" / split)
     assert train(data, tmp_path / "c", "--shots", "2") == 0
     first = (tmp_path / "c" / WEIGHTS).stat().st_mtime_ns
-    assert train(data, tmp_path / "c", "--shots", "2", "--resume") == 0
+    assert train(data, tmp_path / "c", "--shots", "2") == 0
     assert (tmp_path / "c" / WEIGHTS).stat().st_mtime_ns == first
     shutil.rmtree(data / "cap/validation")
-    assert train(data, tmp_path / "c", "--shots", "2", "--resume") == 0
+    with pytest.raises(UserError, match=r"made otherwise \(data\.sha256\.validation: of other files\)"):
+        train(data, tmp_path / "c", "--shots", "2")
+    assert train(data, tmp_path / "c", "--shots", "2", "--overwrite") == 0
     assert (tmp_path / "c" / WEIGHTS).stat().st_mtime_ns != first
     settings = json.loads((tmp_path / "c/cap/DBMRNet_cap_2ep_3bs.json").read_text())
     assert list(settings["files"]) == ["DBMRNet_cap_2ep_3bs.safetensors"]
     with pytest.raises(UserError, match="trained without validation images"):
         infer(scenes, tmp_path / "c", tmp_path, "--checkpoint", "best")
+
+
+def test_evaluation_reserves_its_files_before_it_begins(
+    scenes: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with locked(tmp_path / "q", "cap_2ep_3bs"), pytest.raises(UserError, match="q/cap_2ep_3bs: another command is"):
+        infer(scenes, trained, tmp_path, "--produce_qualitatives")
+    assert "inference" not in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_images_are_kept_with_the_checkpoint_and_not_in_results(
+    scenes: Path, trained: Path, tmp_path: Path
+) -> None:
+    settings = json.loads((trained / "cap/DBMRNet_cap_2ep_3bs.json").read_text())
+    good = scenes / "cap/train/good"
+    assert settings["training_images"] == {
+        f"{i:03d}": f"{sha256_file(good / f'rgb/{i:03d}.png')} {sha256_file(good / f'xyz/{i:03d}.tiff')}"
+        for i in range(5)
+    }
+    assert infer(scenes, trained, tmp_path) == 0
+    made = json.loads((tmp_path / "q/cap_2ep_3bs.json").read_text())["config"]["training"]
+    assert made == {key: value for key, value in settings.items() if key != "training_images"}
 
 
 def test_same_seed_gives_the_same_weights(scenes: Path, trained: Path, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_undefined_figures_are_null_and_left_out_of_the_means(root: Path, capsys
     shutil.rmtree(root / "data/nut/test/good")
     shutil.rmtree(root / "data/bolt/test/hole")
     write_image(root, "ring/good", "000", np.zeros((4, 4)), None)
-    write_image(root, "ring/hole", "000", np.ones((4, 4)), np.zeros((4, 4)))
+    write_image(root, "ring/hole", "000", np.ones((4, 4)), None)
     assert run(root) == 0
     found = metrics(root)
     assert found["bolt"] == {"au_pro": None, "au_roc": None, "p_auroc": None}
@@ -159,7 +159,7 @@ def test_undefined_figures_are_null_and_left_out_of_the_means(root: Path, capsys
         "note: bolt: au_roc is null, it needs good and defective images",
         "note: bolt: au_pro, p_auroc are null, they need anomalous and normal pixels",
         "note: nut: au_roc is null, it needs good and defective images",
-        "note: ring: au_pro, p_auroc are null, they need anomalous and normal pixels",
+        "note: ring: au_pro, p_auroc are null, its defects have no masks",
     ]
     assert [line.split() for line in captured.out.splitlines() if line.startswith("bolt")] == [["bolt", "-", "-", "-"]]
 
@@ -171,7 +171,6 @@ def test_undefined_figures_are_null_and_left_out_of_the_means(root: Path, capsys
         ("maps/nut", None, r"2 test images, 2 are missing: good/000.tiff, hole/000.tiff"),
         ("maps", None, r"maps: no such folder"),
         ("data", None, r"data: no such folder"),
-        ("data/nut/test/hole/gt/000.png", None, r"hole/rgb/000.png: partner missing"),
         ("maps/nut/test/good/000.tiff", np.array([[0, np.nan]], np.float32), r"good/000.tiff: 1 of 2 scores are NaN"),
         ("maps/nut/test/good/000.tiff", np.zeros((4, 4, 3), np.uint8), r"good/000.tiff: expected one map"),
         ("maps/nut/test/hole/000.tiff", np.zeros((4, 5), np.uint8), r"hole/000.tiff: the map is 5×4, its mask 4×4"),
@@ -183,6 +182,16 @@ def test_refusals_leave_nothing_behind(root: Path, target: str, values: np.ndarr
     if values is not None:
         tifffile.imwrite(path, values)
     with pytest.raises(UserError, match=message):
+        run(root)
+    assert not (root / "out").exists()
+
+
+def test_masks_that_are_empty_or_missing_for_some_defects_are_refused(root: Path) -> None:
+    write_image(root, "nut/crack", "000", NUT_HOLE, np.zeros_like(NUT_MASK))
+    with pytest.raises(UserError, match=r"crack/gt/000.png: the mask of a defect marks nothing"):
+        run(root)
+    (root / "data/nut/test/crack/gt/000.png").unlink()
+    with pytest.raises(UserError, match=r"crack/rgb/000.png: partner missing"):
         run(root)
     assert not (root / "out").exists()
 

@@ -33,6 +33,7 @@ from processing import aggregate_results, eyecandies_files
 from processing.camera_files import find_intrinsics, read_camera_file
 from processing.cloud_files import read_cloud as read_organised
 from processing.manifest import Preprocessing, check_folders, stamped_share, write_cloud, write_manifest
+from tests.processing.tools import compressed
 from utils.checkpoint import CheckpointName, save_checkpoint, save_state
 from utils.errors import UserError
 from utils.files import sha256_file
@@ -50,12 +51,12 @@ Reader = Callable[[Path], object]
 """Reads the file that a maker returned, as the product does; raises UserError."""
 
 
-def png(mode: str) -> Maker:
+def image(mode: str, suffix: str = ".png") -> Maker:
     def make(folder: Path) -> Path:
         values = np.random.default_rng(0).integers(0, 65536 if mode == "I;16" else 256, (24, 32, 3))
         array = values.astype(np.uint16)[..., 0] if mode == "I;16" else values.astype(np.uint8)
-        Image.fromarray(array if mode != "L" else array[..., 0]).save(folder / "000.png")
-        return folder / "000.png"
+        Image.fromarray(array if mode != "L" else array[..., 0]).save(folder / f"000{suffix}")
+        return folder / f"000{suffix}"
 
     return make
 
@@ -125,7 +126,8 @@ def point_cloud(suffix: str, encoding: str) -> Maker:
             header += f"POINTS 768\nDATA {encoding}\n"
         text = "".join("{:.6f} {:.6f} {:.6f}\n".format(*point) for point in points)
         path = folder / f"000{suffix}"
-        path.write_bytes(header.encode() + (text.encode() if encoding == "ascii" else points.tobytes()))
+        body = {"ascii": text.encode(), "binary_compressed": compressed([points.T])}
+        path.write_bytes(header.encode() + body.get(encoding, points.tobytes()))
         return path
 
     return make
@@ -145,6 +147,10 @@ CAMERAS = {
         }
     ),
     "bop.json": json.dumps({"0": {"cam_K": [30.0, 0, 16, 0, 30, 12, 0, 0, 1], "depth_scale": 0.1}}),
+    "mvtec.json": json.dumps(
+        {"camera_type": "area_scan_division", "focus": 0.01, "kappa": -2000.0, "sx": 4e-6, "sy": 4e-6}
+        | {"cx": 16.0, "cy": 12.0, "image_width": 32, "image_height": 24}
+    ),
     "zivid.yml": "CameraMatrix: {CX: 16.0, CY: 12.0, FX: 30.0, FY: 30.0}\nDistortion: {K1: 0.0, K2: 0.0}\n",
 }
 
@@ -236,9 +242,11 @@ def read_cfm(path: Path) -> None:
 
 
 KINDS: dict[str, tuple[Maker, Reader]] = {
-    "png-rgb": (png("RGB"), read_rgb),
-    "png-mask": (png("L"), read_gt),
-    "png-16": (png("I;16"), read_gt),
+    "png-rgb": (image("RGB"), read_rgb),
+    "png-mask": (image("L"), read_gt),
+    "png-16": (image("I;16"), read_gt),
+    "bmp": (image("RGB", ".bmp"), read_rgb),
+    "tiff-rgb": (image("RGB", ".tiff"), read_rgb),
     "tiff": (cloud(None), read_cloud),
     "tiff-deflate": (cloud("zlib"), read_cloud),
     "tiff-stamped": (stamped_cloud, read_cloud),
@@ -251,6 +259,7 @@ KINDS: dict[str, tuple[Maker, Reader]] = {
     "ply-text": (point_cloud(".ply", "ascii"), lambda path: read_organised(path, (24, 32))),
     "pcd": (point_cloud(".pcd", "binary"), lambda path: read_organised(path, (24, 32))),
     "pcd-text": (point_cloud(".pcd", "ascii"), lambda path: read_organised(path, (24, 32))),
+    "pcd-compressed": (point_cloud(".pcd", "binary_compressed"), lambda path: read_organised(path, (24, 32))),
     **{f"camera-{name}": (camera(name), read_camera) for name in CAMERAS},
     "manifest": (manifest, lambda path: check_folders(path.parents[1] / "raw", path.parent, False, Preprocessing())),
     "results": (results, lambda path: aggregate_results.main(["--quantitative_folder", str(path.parent)])),

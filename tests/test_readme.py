@@ -34,7 +34,7 @@ def test_python_example(defect: str, trained: Trained, tmp_path: Path, monkeypat
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(examples[0], "README.md", "exec"), values)
     answer = values["answer"]
-    assert answer.map.shape == values["rgb"].shape[:2] == (210, 240)
+    assert answer.map.shape == values["rgb"].size[::-1] == (210, 240)
     assert answer.anomalous == (defect == "hole")
     assert f"{answer.score}" in printed.getvalue()
     assert len(printed.getvalue().splitlines()) == 1 + len(answer.regions)

@@ -8,6 +8,7 @@ import json
 import pickle
 import zipfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,24 +19,42 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.files import atomic_path, read_text, read_with, sha256_file, write_json
+from utils.files import MAX_NAME, atomic_path, check_names, locked, read_text, read_with, sha256_file, write_json
 
 SAFETENSORS = ".safetensors"
 
 
 @dataclass(frozen=True)
 class CheckpointName:
-    """Where the files of one run lie: `FOLDER/CLASS/PART_CLASS_{EPOCHS}ep_{BATCH}bs.SUFFIX`."""
+    """Where the files of one run lie: `FOLDER/CLASS/PART_CLASS_{EPOCHS}ep_{BATCH}bs.SUFFIX`.
+
+    place: the folder in which they lie, where that is another than FOLDER/CLASS: it was moved or renamed.
+    """
 
     folder: Path
     class_name: str
     epochs: int
     batch_size: int
+    place: Path | None = None
 
     def path(self, part: str, suffix: str = ".pth") -> Path:
         """The file of one part, for example `CFM_2Dto3D`."""
         name = f"{part}_{self.class_name}_{self.epochs}ep_{self.batch_size}bs{suffix}"
-        return Path(self.folder) / self.class_name / name
+        return (self.place or Path(self.folder) / self.class_name) / name
+
+
+def lock_run(name: CheckpointName, method: str) -> AbstractContextManager[None]:
+    """Hold the right to write the files of a run: no other command trains or calibrates it meanwhile.
+
+    Args:
+        name: of the run. method: begin of its files' names, CFM or DBMRNet.
+
+    Raises:
+        UserError: another process holds it, or the class's name is too long for the files' names.
+    """
+    check_names([name.path(f"{method}_best_thresholds", SAFETENSORS)])  # as long as any
+    path = name.path(method, "")
+    return locked(path.parent, path.name)
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -141,6 +160,8 @@ def save_checkpoint(
         settings: JSON values. suffix: of the states' files, see `save_state`.
     """
     hashes = {}
+    for weights in (part, *states):  # thresholds of the weights that are replaced
+        name.path(f"{weights}_thresholds", ".json").unlink(missing_ok=True)
     for state_part, state in states.items():
         if state:
             path = name.path(state_part, suffix)
@@ -173,7 +194,7 @@ def load_settings(name: CheckpointName, part: str) -> dict[str, Any] | None:
 
 def _read_settings(path: Path) -> dict[str, Any]:
     settings = json.loads(read_text(path))
-    if any(name != Path(name).name or len(name) > 255 for name in settings["files"]):
+    if any(name != Path(name).name or len(name) > MAX_NAME for name in settings["files"]):
         raise ValueError("the name of a file that cannot lie beside it")
     return {**settings, "files": dict(settings["files"]), "config": dict(settings["config"])}
 

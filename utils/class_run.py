@@ -1,7 +1,8 @@
 """What happens with the test images of one class, whatever the method: predictions, saved maps, report, pictures."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,8 +11,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from utils import visualization
-from utils.evaluation import Prediction, evaluate, write_results
-from utils.files import atomic_path
+from utils.evaluation import Prediction, evaluate, result_name, write_results
+from utils.files import check_names, locked
+from utils.map_files import save_map
 from utils.report.evaluation import ReportSample, drawn, write_report
 from utils.run_record import machine, versions
 from utils.thresholds import Thresholds
@@ -29,6 +31,63 @@ class ScoredMap(Protocol):
     def aupro_map(self) -> Tensor: ...
     def pixel_map(self) -> Tensor: ...
     def image_score(self) -> float: ...
+
+
+class Named(Protocol):
+    """Name of a test image: its folder and its file's name without suffix; see `datasets.records.Record`."""
+
+    @property
+    def defect(self) -> str: ...
+    @property
+    def stem(self) -> str: ...
+
+
+@contextmanager
+def reserved(
+    class_name: str,
+    epochs: int,
+    batch_size: int,
+    images: Sequence[Named],
+    results: Path,
+    pictures: Path | None,
+    maps: Path | None,
+) -> Iterator[None]:
+    """Hold the right to write the results of a class, before work begins; no other evaluation writes the same files.
+
+    Args:
+        class_name, epochs, batch_size: of the run. images: to be tested.
+        results, pictures, maps: folders, see `ClassRun`; None where nothing is written.
+
+    Raises:
+        UserError: a file's name would be too long, or another command is writing.
+    """
+    run = result_name(class_name, epochs, batch_size)
+    wanted = {(results, run): [f"{run}.json"]}  # the same folder may be given for pictures and maps
+    if pictures is not None:
+        names = [f"{name}.png" for name in picture_names(images)]
+        wanted[pictures, class_name] = [f"{class_name}_contact_sheet.png", *names]
+    if maps is not None:
+        wanted.setdefault((maps, class_name), []).extend(f"{image.stem}.tiff" for image in images)
+    for (folder, _), names in wanted.items():
+        check_names(folder / name for name in names)
+    with ExitStack() as held:
+        for folder, name in {(folder.resolve(), name) for folder, name in wanted}:
+            held.enter_context(locked(folder, name))
+        yield
+
+
+def picture_names(images: Sequence[Named]) -> list[str]:
+    """`DEFECT_STEM` of each image. Where that is taken (`cut/deep_000`, `cut_deep/000`), a number follows: `…_2`."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for image in images:
+        name, number = f"{image.defect}_{image.stem}", 1
+        while name.casefold() in taken:  # some file systems know no case
+            number += 1
+            name = f"{image.defect}_{image.stem}_{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
 
 
 class ClassRun:
@@ -58,7 +117,7 @@ class ClassRun:
         stem: str,
         image: np.ndarray,
         xyz: np.ndarray,
-        gt: np.ndarray,
+        gt: np.ndarray | None,
         found: ScoredMap,
         seconds: float,
         *,
@@ -71,7 +130,8 @@ class ClassRun:
         Args:
             defect, stem: its folder and its file name. image: (H, W, 3) uint8. xyz: (H, W, 3) metres, invalid
                 points (0, 0, 0).
-            gt: (H, W) bool, True = anomalous. found: what the detector says, on the CPU. seconds: spent on it.
+            gt: (H, W) bool, True = anomalous; None = not known. found: what the detector says, on the CPU.
+            seconds: spent on it.
             branches: what each branch of the detector says alone, on the CPU; the same names for every image.
             extra: more panels of the figure, see `visualization.save_qualitative`.
             saved: the map for `maps_folder`, float32; by default the AUPRO map on the grid.
@@ -117,6 +177,8 @@ class ClassRun:
         Returns:
             The path of the JSON file; the Markdown lies beside it, the report in a folder of the same name.
         """
+        if any(p.gt is None for p in self.predictions):
+            print(f"note: {self.class_name}: its defects have no masks, only figures of images are computed")
         metrics = evaluate(self.predictions)
         branches = {name: evaluate(predictions) for name, predictions in self.branches.items()}
         timing = {**self.timing(), "device": device, "machine": machine()}
@@ -131,22 +193,18 @@ class ClassRun:
         return path
 
     def write_pictures(self, folder: Path, show: bool) -> None:
-        """Write a figure an image, `FOLDER/CLASS/DEFECT_STEM.png`, and a contact sheet; show them on request."""
+        """Write a figure an image, `FOLDER/CLASS/DEFECT_STEM.png`, and a contact sheet; show them on request.
+
+        See `picture_names`.
+        """
         pictures = [drawn(sample, self.class_name) for sample in self.samples]
         scale = visualization.colour_scale(pictures)
         sheet = folder / f"{self.class_name}_contact_sheet.png"
         visualization.save_contact_sheet(sheet, pictures, scale, self.class_name)
         bar = tqdm(self.predictions, f"{self.class_name}: pictures", unit="image")
-        for prediction, picture, extra in zip(bar, pictures, self.panels, strict=True):
-            path = folder / self.class_name / f"{prediction.defect}_{prediction.stem}.png"
+        names = picture_names(self.predictions)
+        for name, _, picture, extra in zip(names, bar, pictures, self.panels, strict=True):
+            path = folder / self.class_name / f"{name}.png"
             visualization.save_qualitative(path, picture, scale, extra)
             if show:
                 visualization.show(path)
-
-
-def save_map(path: Path, values: np.ndarray) -> None:
-    """Write an (H, W) float32 map as TIFF, atomically."""
-    import tifffile
-
-    with atomic_path(path) as temporary:
-        tifffile.imwrite(temporary, values)

@@ -2,14 +2,19 @@
 
 import argparse
 import ctypes
+import io
 import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from utils.errors import UserError
 from utils.thresholds import DEFAULT_RATE
+
+if TYPE_CHECKING:
+    from utils.checkpoint import CheckpointName
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -36,12 +41,24 @@ def keep_freed_memory() -> None:
 keep_freed_memory()
 
 
+def use_one_thread() -> None:
+    """Keep torch, where it is loaded, from asking for threads: those of a forked process's parent are not there."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=use_one_thread)  # without it, the first product in the child may wait for ever
+
+
 def run(main: Callable[[], int]) -> int:
     """Call a script's `main`; print a UserError without a traceback and turn it into exit status 2, Ctrl-C into 130.
 
     So is the system's refusal to read or write a file: no space, no permission, a folder that was removed; and a full
-    memory, of a GPU or of the machine.
+    memory, of a GPU or of the machine. Characters that the console does not know are printed as question marks.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # errors never fail: Python replaces there by itself
+        sys.stdout.reconfigure(errors="replace")
     try:
         return main()
     except UserError as error:
@@ -76,11 +93,35 @@ def is_out_of_memory(error: BaseException) -> bool:
     return named or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
+def train_locked(
+    args: argparse.Namespace, method: str, train: "Callable[[argparse.Namespace, CheckpointName], None]"
+) -> int:
+    """Call a method's `train` with the options of `add_training_options` and `add_run_options` and the run's name.
+
+    Raises:
+        UserError: another command is writing this run.
+    """
+    from utils.checkpoint import CheckpointName, lock_run
+
+    name = CheckpointName(args.checkpoint_savepath, args.class_name, args.epochs_no, args.batch_size)
+    with lock_run(name, method):
+        train(args, name)
+    return 0
+
+
 def positive_int(text: str) -> int:
     """An argparse type: a whole number ≥ 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return value
+
+
+def seed(text: str) -> int:
+    """An argparse type: a whole number that every generator of random numbers takes."""
+    value = int(text)
+    if not 0 <= value < 1 << 63:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {(1 << 63) - 1}, got {text}")
     return value
 
 
@@ -193,10 +234,13 @@ def add_training_options(parser: argparse.ArgumentParser, checkpoints: str) -> N
         help="without a validation split, this share of the training images is kept back to find thresholds, in [0, 1) "
         "(default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of initialisation and order, ≥ 0 (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="of initialisation and order, 0 to 2^63 - 1 (default: %(default)s)"
+    )
     parser.add_argument(
         "--resume", action="store_true", help="go on with a run that was stopped; the result is the same"
     )
+    parser.add_argument("--overwrite", action="store_true", help="train again where a finished run is, which is lost")
     parser.add_argument(
         "--wandb_mode",
         choices=("disabled", "offline", "online"),
@@ -262,7 +306,7 @@ def add_detector_options(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         type=Path,
         required=True,
-        help="a class's checkpoint folder that holds one run, or any file of a run in it",
+        help="a checkpoint folder, of any name, that holds one run, or any file of a run in it",
     )
     _add_device_options(parser)
     _add_weights_options(parser)

@@ -39,8 +39,8 @@ class Prediction:
     """(H, W) float32, normalised for AUPRO."""
     pixel_map: np.ndarray
     """(H, W) float32, normalised for P-AUROC."""
-    gt: np.ndarray
-    """(H, W) bool, True = anomalous."""
+    gt: np.ndarray | None
+    """(H, W) bool, True = anomalous; None = not known, of a defective image without a mask."""
 
     @property
     def label(self) -> bool:
@@ -51,7 +51,7 @@ class Prediction:
 def evaluate(predictions: Sequence[Prediction]) -> dict[str, Any]:
     """All metrics of one class.
 
-    A metric that is undefined, for want of good images, defect images or anomalous pixels, is None.
+    A metric that is undefined, for want of good images, defect images, masks or anomalous pixels, is None.
 
     Args:
         predictions: every test image of the class, good ones and defects.
@@ -89,10 +89,10 @@ def evaluate(predictions: Sequence[Prediction]) -> dict[str, Any]:
 def _check(predictions: Sequence[Prediction]) -> None:
     if not predictions:
         raise UserError("expected at least one test image to evaluate, found none")
-    shape = predictions[0].gt.shape
+    shape = predictions[0].aupro_map.shape
     for p in predictions:
         name = f"test image {p.defect}/{p.stem}"
-        shapes = (p.aupro_map.shape, p.pixel_map.shape, p.gt.shape)
+        shapes = (p.aupro_map.shape, p.pixel_map.shape, shape if p.gt is None else p.gt.shape)
         if any(s != shape for s in shapes):
             raise UserError(f"{name}: expected maps and mask of shape {shape} like the first image, found {shapes}")
         finite = np.isfinite(p.aupro_map).all() and np.isfinite(p.pixel_map).all() and math.isfinite(p.image_score)
@@ -100,14 +100,14 @@ def _check(predictions: Sequence[Prediction]) -> None:
             raise UserError(
                 f"{name}: its score or map is NaN or infinite; check the checkpoint, or try --precision fp32"
             )
-        if not p.label and p.gt.any():
+        if not p.label and p.gt is not None and p.gt.any():
             raise UserError(f"{name}: a good image must have an empty mask, found {int(p.gt.sum())} anomalous pixels")
 
 
 def _aupros(predictions: Sequence[Prediction], *protocols: int | None) -> list[dict[str, float | None]]:
     """For each protocol (number of thresholds, or None = exact) the areas at all limits."""
-    gts = [p.gt for p in predictions]
-    if not _both_kinds(gts):
+    gts = _masks([p.gt for p in predictions])
+    if gts is None:
         return [dict.fromkeys(map(str, AUPRO_LIMITS)) for _ in protocols]
     pixels = sort_pixels([p.aupro_map for p in predictions], gts)
     curves = [pro_curve(pixels, protocol) for protocol in protocols]
@@ -115,7 +115,8 @@ def _aupros(predictions: Sequence[Prediction], *protocols: int | None) -> list[d
 
 
 def _pixel_auroc(predictions: Sequence[Prediction]) -> float | None:
-    return _auroc(np.stack([p.gt for p in predictions]), np.stack([p.pixel_map for p in predictions]))
+    gts = _masks([p.gt for p in predictions])
+    return None if gts is None else auroc(np.stack(gts), np.stack([p.pixel_map for p in predictions]))
 
 
 def _image_auroc(predictions: Sequence[Prediction]) -> float | None:
@@ -126,14 +127,16 @@ def _auroc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     return auroc(labels, scores) if labels.any() and not labels.all() else None
 
 
-def _both_kinds(gts: Sequence[np.ndarray]) -> bool:
-    """Whether masks have anomalous and normal pixels."""
-    return any(gt.any() for gt in gts) and not all(gt.all() for gt in gts)
+def _masks(gts: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
+    """The masks, where all are known and they have anomalous and normal pixels; else None: pixels cannot be scored."""
+    known = [gt for gt in gts if gt is not None]
+    both = any(gt.any() for gt in known) and not all(gt.all() for gt in known)
+    return known if both and len(known) == len(gts) else None
 
 
 def map_metrics(
     maps: Sequence[np.ndarray],
-    gts: Sequence[np.ndarray],
+    gts: Sequence[np.ndarray | None],
     labels: Sequence[bool],
     limit: float = AUPRO_LIMITS[0],
     thresholds: int | None = None,
@@ -142,17 +145,18 @@ def map_metrics(
 
     Args:
         maps: (H, W) of each test image, finite, higher = more anomalous; sizes may differ.
-        gts: (H, W) bool of each map, True = anomalous. labels: True = the image is anomalous.
+        gts: (H, W) bool of each map, True = anomalous; None = not known. labels: True = the image is anomalous.
         limit: FPR in (0, 1] up to which AUPRO is integrated. thresholds: of its curve, None = all distinct scores.
 
     Returns:
         `au_pro`, `au_roc` of the images and `p_auroc` of the pixels, in [0, 1]; None where good or defective images,
-        or normal or anomalous pixels, are absent.
+        or normal or anomalous pixels, are absent; those of pixels also where a mask is not known.
     """
     image_auroc = _auroc(np.array(labels), np.array([float(values.max()) for values in maps]))
-    if not _both_kinds(gts):
+    masks = _masks(gts)
+    if masks is None:
         return {"au_pro": None, "au_roc": image_auroc, "p_auroc": None}
-    pixels = sort_pixels(maps, gts)
+    pixels = sort_pixels(maps, masks)
     area = aupro(*pro_curve(pixels, thresholds), limit)
     return {"au_pro": area, "au_roc": image_auroc, "p_auroc": auroc_of_sorted(pixels.normal, pixels.anomalous)}
 

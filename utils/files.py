@@ -1,19 +1,20 @@
 """Files that are written whole or not at all, and read without trust in what they hold."""
 
-import fcntl
 import hashlib
 import json
 import os
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from utils.errors import UserError
 
 MAX_TEXT = 16 << 20  # bytes of a settings file; the largest that are written here, manifests, take under 1 MiB
+LOCK = ".lock"  # end of the name of the file by which a folder is locked
+MAX_NAME = 255  # bytes of a file's name that file systems take
 
 Value = TypeVar("Value")
 
@@ -22,12 +23,12 @@ Value = TypeVar("Value")
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, on any exception it is removed.
 
-    The temporary name starts with a dot and keeps the suffix, so writers that look at the suffix work unchanged.
-    Parent folders are created.
+    The temporary name starts with a dot and keeps the suffix, so writers that look at the suffix work unchanged. It is
+    cut, so that it fits wherever the name itself does. Parent folders are created.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:50]}.{secrets.token_hex(4)}.tmp{path.suffix}")
     temporary.touch(exist_ok=False)
     try:
         yield temporary
@@ -48,29 +49,74 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink()
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the right to write to a folder, which is made; the system frees it, even of a killed process.
-
-    On file systems that know no locks, nothing is held.
+def check_names(paths: Iterable[Path]) -> None:
+    """Refuse files that are to be written under names that are too long, before work begins.
 
     Raises:
-        UserError: another process holds it.
+        UserError: names the first of them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
+    for path in paths:
+        if (size := len(os.fsencode(path.name))) > MAX_NAME:
+            raise UserError(
+                f"{path}: cannot be written, its name takes {size} bytes and file systems take {MAX_NAME}. Shorten the "
+                "name that it is made of."
+            )
+
+
+@contextmanager
+def locked(folder: Path, name: str = "") -> Iterator[None]:
+    """Hold the right to write to a folder, which is made; the system frees it, even of a killed process.
+
+    While it is held, a hidden file lies in the folder. On file systems that know no locks, nothing is held.
+
+    Args:
+        name: of the files in it that are meant; commands with different names may write side by side.
+
+    Raises:
+        UserError: another process holds it, the name is too long, or the system has no locks of this kind.
+    """
+    path = folder / (f".{name}{LOCK}" if name else LOCK)
+    check_names([path])
+    made = [parent for parent in path.parents if not parent.exists()]
+    descriptor = _hold(path, folder / name)
     try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is held: nobody else's is removed
+        os.close(descriptor)
+        with suppress(OSError):  # of the first that holds files
+            for empty in made:
+                empty.rmdir()
+
+
+def _hold(path: Path, what: Path) -> int:
+    """Descriptor of a lock's file, locked. what: to be named if another process holds it."""
+    try:
+        import fcntl
+    except ImportError as error:
+        raise UserError(
+            "this system has no fcntl, by which files are locked. The commands run on Linux and macOS; on Windows, run "
+            "them in WSL."
+        ) from error
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:
+            continue  # another command ended meanwhile and removed the folder
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            os.close(descriptor)
             raise UserError(
-                f"{folder}: another command is writing to it. Wait until it has finished, then run this one again."
+                f"{what}: another command is writing to it. Wait until it has finished, then run this one again."
             ) from error
         except OSError:
             pass  # a file system without locks
-        yield
-    finally:
-        os.close(descriptor)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)  # the same: this file is not the one that others lock
 
 
 def refuse_links(folder: Path) -> None:

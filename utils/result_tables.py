@@ -176,7 +176,7 @@ def class_table(run: Run) -> Table:
         "AUPRO@1% then rests on a single segment of the curve. exact@L: the same area with every score as threshold."
     ]
     if any(figure is None for _, row in rows for figure in row):
-        notes.append("-: undefined, the class has no good or no defect images; left out of the mean.")
+        notes.append("-: undefined, the class has no good or no defect images, or no masks; left out of the mean.")
     return Table(_title("Metrics", run), "class", list(METRICS), [*rows, ("mean", means)], notes)
 
 

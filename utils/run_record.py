@@ -30,11 +30,32 @@ PACKAGES = (
     "safetensors",
 )
 SPLITS = ("train", "validation", "test")
+TRAINING_IMAGES = "training_images"
+"""Key of a checkpoint's settings: stem of each training image → SHA-256 of its image and of its cloud."""
+
+
+def training_record(
+    dataset_path: Path, class_name: str, images: int, hashes: Mapping[str, str], seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """What is kept of a training beside its settings, as JSON values.
+
+    Args:
+        images: number that was trained on. hashes: of the training images, see `inspection.good_parts.hash_images`.
+        seconds: that were spent, by name.
+    """
+    manifest = data_manifest(dataset_path, class_name)
+    known = {"images": images, TRAINING_IMAGES: dict(hashes), "data_manifest": manifest, "seconds": dict(seconds)}
+    return {**known, **provenance()}
 
 
 def provenance() -> dict[str, Any]:
     """Versions, commit and machine of this run, as JSON values."""
     return {"versions": versions(), "git_commit": git_commit(), "machine": machine()}
+
+
+def in_brief(settings: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A checkpoint's settings for result files, without the list of its training images."""
+    return None if settings is None else {key: value for key, value in settings.items() if key != TRAINING_IMAGES}
 
 
 def versions() -> dict[str, str]:

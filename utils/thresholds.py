@@ -9,7 +9,7 @@ Angelopoulos and Bates, arXiv 2107.07511, section 1 for the quantile, section 3.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.files import read_text, read_with, write_json
+from utils.input_limits import MEASURES, Limits, limits
 
 if TYPE_CHECKING:
     from utils.checkpoint import CheckpointName
@@ -37,6 +38,7 @@ class NominalScores:
         maxima: maximum of the raw map.
         levels: what a share MAP_SHARE of the foreground's pixels of the raw map exceeds.
         medians: median of the raw map over the foreground.
+        inputs: measures of the input (`utils.input_limits`) by name, each a list like these; none in older files.
     """
 
     source: str
@@ -45,12 +47,14 @@ class NominalScores:
     maxima: Sequence[float]
     levels: Sequence[float]
     medians: Sequence[float]
+    inputs: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def thresholds(self, rate: float = DEFAULT_RATE) -> "Thresholds":
         """Thresholds for a false-alarm rate in (0, 1)."""
         rank = conformal_rank(len(self.maxima), rate)
         image, level = (float(np.sort(values)[rank - 1]) for values in (self.maxima, self.levels))
-        return Thresholds(rate, image, level, float(np.median(self.medians)), len(self.maxima), rank, self.source)
+        typical, count = float(np.median(self.medians)), len(self.maxima)
+        return Thresholds(rate, image, level, typical, count, rank, self.source, limits(self.inputs, rank))
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Thresholds:
         typical: level of the map on a nominal part.
         images: nominal images behind the thresholds. rank: place of the thresholds among their sorted values, from 1.
         source: "validation" or "hold-out".
+        inputs: limits of what a part's input is like, see `utils.input_limits`; empty where that is not known.
     """
 
     rate: float
@@ -73,6 +78,7 @@ class Thresholds:
     images: int
     rank: int
     source: str
+    inputs: Limits = field(default_factory=dict)
 
     @property
     def guaranteed(self) -> float:
@@ -110,6 +116,7 @@ class Thresholds:
         """JSON values: the attributes, `guaranteed`, `upper`, `statement`."""
         return {
             **asdict(self),
+            "inputs": {name: list(ends) for name, ends in self.inputs.items()},
             "guaranteed": self.guaranteed,
             "upper": self.upper,
             "statement": self.statement(),
@@ -174,9 +181,15 @@ def _parse_scores(path: Path) -> NominalScores:
     lists = [[float(value) for value in content[name]] for name in ("maxima", "levels", "medians")]
     if not lists[0] or len({len(values) for values in lists}) > 1:
         raise UserError(f"{path}: expected as many maxima as levels and medians, at least one")
-    if not np.isfinite(lists).all():
+    given = dict(content.get("inputs", {}))
+    inputs = {name: [float(value) for value in given[name]] for name in MEASURES if name in given}
+    if any(len(values) != len(lists[0]) for values in inputs.values()):
+        raise UserError(f"{path}: expected as many values of each input measure as maxima")
+    if not np.isfinite(lists).all() or not all(np.isfinite(values).all() for values in inputs.values()):
         raise UserError(f"{path}: expected finite numbers")
-    return NominalScores(str(content["source"]), dict(content["settings"]), str(content["weights"]), *lists)
+    maxima, levels, medians = lists
+    known = str(content["source"]), dict(content["settings"]), str(content["weights"])
+    return NominalScores(*known, maxima, levels, medians, inputs)
 
 
 def load_thresholds(

@@ -98,23 +98,43 @@ def resume_path(name: CheckpointName, part: str) -> Path:
     return name.path(f"{part}_resume")
 
 
-def is_finished(name: CheckpointName, part: str, config: RunConfig) -> bool:
-    """Whether the run's checkpoint is there, was made with this configuration, and no later run is under way.
+def is_finished(name: CheckpointName, part: str, weights: Path, config: RunConfig, resume: bool) -> bool:
+    """Whether the run's checkpoint is there and was made with this configuration.
 
-    One that was made otherwise is told.
+    Args:
+        name: of the run. part: of its settings' name. weights: a file of its weights. config: of the run to be.
+        resume: a run that is under way is to go on, whatever is finished: it was to replace that.
 
     Raises:
-        UserError: the checkpoint is damaged.
+        UserError: a checkpoint is there that was made with another configuration, by others, or is damaged.
     """
-    if resume_path(name, part).exists():
+    if resume and resume_path(name, part).exists():
         return False
-    settings = load_settings(name, part)
+    replace = "Name another --checkpoint_savepath to keep it, or replace it by --overwrite."
+    try:
+        settings = load_settings(name, part)
+    except UserError as error:
+        raise UserError(f"{error} To train again in its place, add --overwrite.") from error
     if settings is None:
+        if weights.exists() and not name.path(part, ".jsonl").exists():
+            raise UserError(f"{weights}: is there already, and was not trained by this program. {replace}")
         return False
-    made, wanted = settings["config"], json.loads(_canonical(config))
-    if made != wanted:
-        print(f"{name.path(part, '.json')}: was made with other settings or of other images; training anew")
-    return bool(made == wanted)
+    if found := _differences(settings["config"], json.loads(_canonical(config))):
+        raise UserError(f"{name.path(part, '.json')}: this finished run was made otherwise ({found}). {replace}")
+    return True
+
+
+def _differences(made: Any, wanted: Any, key: str = "") -> str:
+    """What differs between two configurations, in words; empty where nothing does."""
+    if isinstance(made, Mapping) and isinstance(wanted, Mapping):
+        keys = sorted(made.keys() | wanted.keys())
+        found = (_differences(made.get(k), wanted.get(k), f"{key}.{k}" if key else k) for k in keys)
+        return "; ".join(filter(None, found))
+    if made == wanted:
+        return ""
+    if "sha256" in key:
+        return f"{key}: of other files"
+    return f"{key}: {made!r:.60}, now {wanted!r:.60}"
 
 
 def _canonical(config: RunConfig) -> str:

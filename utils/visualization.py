@@ -44,8 +44,8 @@ class QualitativeInput:
     """Printed as it is."""
     rgb: np.ndarray
     """(H, W, 3) uint8."""
-    gt: np.ndarray
-    """(H, W) bool, True = anomalous."""
+    gt: np.ndarray | None
+    """(H, W) bool, True = anomalous; None = not known."""
     depth: np.ndarray
     """(H, W) float, metres; NaN or 0 = invalid."""
     map_2d: np.ndarray
@@ -54,6 +54,11 @@ class QualitativeInput:
     """(H, W) float >= 0, anomaly seen in the geometry, 0 on background."""
     combined: np.ndarray
     """(H, W) float >= 0, smoothed and not normalised per image: per-image normalisation has no fixed scale."""
+
+    @property
+    def marked(self) -> np.ndarray:
+        """`gt`; where it is not known, nothing is marked."""
+        return np.zeros(self.depth.shape, bool) if self.gt is None else self.gt
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ def object_window(item: QualitativeInput) -> tuple[slice, slice]:
 
     It is moved inward and cut at the image's edge; the whole image when nothing is there to frame.
     """
-    rows, columns = np.nonzero((np.isfinite(item.depth) & (item.depth != 0)) | item.gt)
+    rows, columns = np.nonzero((np.isfinite(item.depth) & (item.depth != 0)) | item.marked)
     if not rows.size:
         return slice(None), slice(None)
     side = round(1.2 * (max(np.ptp(rows), np.ptp(columns)) + 1))
@@ -161,7 +166,8 @@ def save_qualitative(
     width = MARGIN + columns * (PANEL + GAP) + LARGE_PANEL + MARGIN
     figure = _figure(width, TOP + LARGE_PANEL + MARGIN)
     _panel(figure, 0, 0, "RGB").imshow(item.rgb)
-    _panel(figure, 0, 1, "ground truth").imshow(item.gt, cmap="gray", vmin=0, vmax=1)
+    mask = _panel(figure, 0, 1, "no ground truth" if item.gt is None else "ground truth")
+    mask.imshow(item.marked, cmap="gray", vmin=0, vmax=1)
     ends = depth_ends(item.depth)
     _draw_map(figure, _panel(figure, 0, 2, "depth (m)"), _without_invalid(item.depth), ends, DEPTH)
     _draw_map(figure, _panel(figure, 1, 0, "RGB anomaly (2D)"), item.map_2d, scale.map_2d, HEAT)
@@ -173,12 +179,12 @@ def save_qualitative(
             axes.imshow(values)
         else:
             _draw_map(figure, axes, _without_invalid(values), ends, DEPTH)
-    name = "combined anomaly over RGB" + (", outline = ground truth" if item.gt.any() else "")
+    name = "combined anomaly over RGB" + (", outline = ground truth" if item.marked.any() else "")
     axes = _panel(figure, 1, columns, name, LARGE_PANEL)
     window = object_window(item)
     axes.imshow(overlay(item.rgb, item.combined, scale.combined)[window])
-    if item.gt.any():
-        axes.contour(item.gt[window], levels=[0.5], colors=[np.divide(OUTLINE, 255)], linewidths=1.4)
+    if item.marked.any():
+        axes.contour(item.marked[window], levels=[0.5], colors=[np.divide(OUTLINE, 255)], linewidths=1.4)
     heading = f"{item.title}    image score {item.image_score:.4g}"
     figure.text(MARGIN / width, 1 - 0.1 / figure.get_figheight(), heading, va="top", fontsize=11, weight="bold")
     _save(figure, path)
@@ -300,7 +306,7 @@ def _thumbnail(item: QualitativeInput, scale: ColourScale, side: int) -> Image.I
     window = object_window(item)
     painted = Image.fromarray(overlay(item.rgb, item.combined, scale.combined)[window])
     pixels = np.array(painted.resize((side, side), Image.Resampling.BICUBIC))
-    gt = Image.fromarray(item.gt[window]).resize((side, side), Image.Resampling.NEAREST)
+    gt = Image.fromarray(item.marked[window]).resize((side, side), Image.Resampling.NEAREST)
     inside = np.asarray(gt, dtype=bool)
     pixels[ndimage.binary_dilation(inside) & ~inside] = OUTLINE
     return Image.fromarray(pixels)

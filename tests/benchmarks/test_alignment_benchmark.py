@@ -36,3 +36,8 @@ def test_table_counts_by_class_and_fault(monkeypatch: pytest.MonkeyPatch, capsys
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| fault | all | gear |"
     assert lines[2:] == ["| none | 0 of 2 | 0 of 2 |", "| 15 px down | 2 of 2 | 2 of 2 |"]
+
+
+def test_cells_count_what_was_told_and_what_was_not_judged() -> None:
+    assert alignment._counts([False, None, True, False]) == "2 of 4, 1 not judged"
+    assert alignment._counts([True, True]) == "0 of 2"

@@ -2,23 +2,40 @@
 
 import io
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from datasets.readers import open_image, read_array, read_gt, read_rgb, read_stamp, read_xyz, refuse_raw
+from datasets.readers import (
+    checked_cloud,
+    open_image,
+    read_array,
+    read_gt,
+    read_rgb,
+    read_stamp,
+    read_xyz,
+    refuse_raw,
+    rgb_of,
+)
 from processing.manifest import Preprocessing, write_cloud
 from utils.errors import UserError
 
+Order = Literal["<", ">"]
+
 
 def cloud(height: int = 40, width: int = 60) -> np.ndarray:
-    """A raw scan: every point is valid."""
-    return np.random.default_rng(0).uniform(0.4, 0.6, (height, width, 3)).astype(np.float32)
+    """A raw scan: a rough table in front of the camera."""
+    v, u = np.mgrid[:height, :width]
+    z = 0.5 + np.random.default_rng(0).normal(0, 1e-4, v.shape)
+    return np.stack([u * 1e-3 + 0.01, v * 1e-3 + 0.01, z], axis=-1).astype(np.float32)
 
 
 def test_stamped_cloud_may_fill_the_frame(tmp_path: Path) -> None:
@@ -31,7 +48,7 @@ def test_stamped_cloud_may_fill_the_frame(tmp_path: Path) -> None:
     for text in ("[]", '{"other": 1}', '{"preprocessing": 1}', "a photograph"):
         tifffile.imwrite(path, xyz, photometric="rgb", metadata=None, description=text)
         assert read_stamp(path) is None
-        with pytest.raises(UserError, match="raw data, 100%"):
+        with pytest.raises(UserError, match="raw data, the plane that the part lies on is still there"):
             refuse_raw(xyz, path, tmp_path)
 
 
@@ -159,3 +176,153 @@ def test_hostile_files_are_refused(
         read(path)
     assert str(path) in str(error.value)
     assert "Restore the file" in str(error.value)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_either_byte_order_is_read(tmp_path: Path, order: Order) -> None:
+    xyz = cloud()
+    np.save(tmp_path / "a.npy", xyz.astype(f"{order}f4"))
+    tifffile.imwrite(tmp_path / "a.tiff", xyz.astype(f"{order}f4"), byteorder=order, photometric="rgb")
+    for path in (tmp_path / "a.npy", tmp_path / "a.tiff"):
+        assert read_array(path).dtype.isnative
+        np.testing.assert_array_equal(read_xyz(path), xyz)
+    for wide in (f"{order}f4", f"{order}f8"):
+        found = checked_cloud(xyz.astype(wide), "xyz")
+        assert found.dtype.isnative
+        np.testing.assert_array_equal(found, xyz)
+    with pytest.raises(UserError, match="expected float32 coordinates"):
+        checked_cloud(xyz.astype(f"{order}i4"), "xyz")
+    mask = np.array([[0, 1], [300, 0]], f"{order}u2")
+    tifffile.imwrite(tmp_path / "gt.tiff", mask, byteorder=order)
+    np.testing.assert_array_equal(read_gt(tmp_path / "gt.tiff"), mask > 0)
+
+
+def deep(channels: int) -> np.ndarray:
+    """What a camera of 12 bits stores in 16."""
+    return np.random.default_rng(3).integers(0, 4096, (8, 9, channels)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_png_of_16_bits_a_channel_is_refused(tmp_path: Path, channels: int) -> None:
+    """PIL keeps the upper 8 bits of them, here 4 of 12."""
+    path = tmp_path / "000.png"
+    path.write_bytes(png(deep(channels)))
+    assert np.asarray(Image.open(path)).max() < 16
+    for read in (read_rgb, read_gt, open_image):
+        with pytest.raises(UserError, match=r"000.png: expected 8 bits a channel, found 16. Convert it to 8-bit RGB"):
+            read(path)
+    with pytest.raises(UserError, match=r"^rgb: expected 8 bits a channel"):
+        rgb_of(Image.open(path), "rgb")
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A PNG of 16 bits a channel, which PIL cannot write (PNG specification, section 5)."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, channels = pixels.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_tiff_of_16_bits_a_channel_is_refused(tmp_path: Path, channels: int, order: Order, planes: str) -> None:
+    path, pixels = tmp_path / "000.tiff", deep(channels)
+    if planes == "separate":
+        pixels = np.moveaxis(pixels, 2, 0)
+    extra = ["unassalpha"] if channels == 4 else None
+    tifffile.imwrite(path, pixels, photometric="rgb", planarconfig=planes, byteorder=order, extrasamples=extra)
+    with pytest.raises(UserError, match=r"000.tiff: expected 8 bits a channel, found 16"):
+        read_rgb(path)
+    image = Image.open(path)
+    image.load()
+    with pytest.raises(UserError, match="rgb: expected 8 bits a channel, found 16"):
+        rgb_of(image, "rgb")
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L", "I;16N", "I", "F"])
+def test_deep_grey_images_are_no_rgb(mode: str) -> None:
+    with pytest.raises(UserError, match=rf"^rgb: expected an 8-bit colour image, found mode {mode}"):
+        rgb_of(Image.new(mode, (4, 4)), "rgb")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK"])
+def test_8_bit_images_of_any_mode_are_rgb(tmp_path: Path, mode: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 7, 3), np.uint8)
+    image = Image.fromarray(pixels).convert(mode)
+    np.testing.assert_array_equal(rgb_of(image, "rgb"), np.array(image.convert("RGB")))
+    image.save(tmp_path / ("000.tiff" if mode == "CMYK" else "000.png"))
+    np.testing.assert_array_equal(read_rgb(next(tmp_path.iterdir())), np.array(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tiff"])
+def test_images_that_are_shown_turned_are_refused(tmp_path: Path, suffix: str) -> None:
+    path, exif = tmp_path / f"000.{suffix}", Image.Exif()
+    for orientation in (1, 3, 6):
+        exif[274] = orientation
+        Image.new("RGB", (8, 4)).save(path, exif=exif)
+        if orientation == 1:
+            assert read_rgb(path).shape == (4, 8, 3)
+            continue
+        with pytest.raises(UserError, match=rf"000.{suffix}: .* found EXIF orientation {orientation}: .*as it lies on"):
+            read_rgb(path)
+        with pytest.raises(UserError, match=r"^rgb: .*found EXIF orientation"):
+            rgb_of(Image.open(path), "rgb")
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_broken_metadata_does_not_spoil_an_image(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 4), (9, 8, 7)).save(tmp_path / "000.jpg", exif=b"Exif\0\0II*\0nonsense")
+    assert read_rgb(tmp_path / "000.jpg").shape == (4, 8, 3)
+
+
+def test_several_pages_are_refused_but_previews_do_not_count(tmp_path: Path) -> None:
+    path, small = tmp_path / "000.tiff", np.zeros((4, 4, 3), np.uint8)
+    pages = [np.full((16, 16, 3), value, np.uint8) for value in (7, 8, 9)]
+    tifffile.imwrite(path, np.stack(pages), photometric="rgb")
+    for read in (read_rgb, read_gt):
+        with pytest.raises(UserError, match=r"000.tiff: holds 3 pages, expected one: .*Write that one alone"):
+            read(path)
+    with tifffile.TiffWriter(path) as file:
+        file.write(pages[0], photometric="rgb")
+        file.write(small, photometric="rgb", subfiletype=1)
+    assert (read_rgb(path) == 7).all()
+
+
+def test_several_arrays_are_refused_but_previews_do_not_count(tmp_path: Path) -> None:
+    path, xyz = tmp_path / "000.tiff", cloud()
+    with tifffile.TiffWriter(path) as file:
+        file.write(xyz, photometric="rgb", metadata=None)
+        file.write(xyz[::4, ::4], photometric="rgb", subfiletype=1, metadata=None)
+    np.testing.assert_array_equal(read_xyz(path), xyz)
+    with tifffile.TiffWriter(path) as file:
+        file.write(xyz, photometric="rgb", metadata=None)
+        file.write(xyz[..., 2], photometric="minisblack", metadata=None)
+    with pytest.raises(UserError, match=r"000.tiff: holds 2 arrays of different kind, expected one"):
+        read_xyz(path)
+    for page in range(2):
+        tifffile.imwrite(path, xyz, photometric="rgb", append=page > 0)
+    with pytest.raises(UserError, match=r"000.tiff: "):
+        read_xyz(path)
+
+
+def test_masks_mark_what_they_show(tmp_path: Path) -> None:
+    """Palettes by their colours, not by their numbers; what is transparent shows nothing."""
+    marked = np.zeros((5, 6), bool)
+    marked[1:3, 2:5] = True
+    grey = Image.fromarray(np.where(marked, 255, 0).astype(np.uint8))
+    labels = Image.fromarray(np.where(marked, 0, 3).astype(np.uint8))  # number 0 is the defect
+    labels.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0])
+    clear = Image.fromarray(np.full((5, 6, 4), 255, np.uint8))
+    clear.putalpha(grey)
+    images = {mode: grey.convert(mode) for mode in ("1", "L", "RGB", "LA", "RGBA", "P", "I;16")}
+    for name, image in {**images, "labels": labels, "clear": clear}.items():
+        image.save(tmp_path / "gt.png")
+        np.testing.assert_array_equal(read_gt(tmp_path / "gt.png"), marked, name)
+    for path, image in ((tmp_path / "gt.bmp", grey), (tmp_path / "gt.tiff", grey.convert("I"))):
+        image.save(path)
+        np.testing.assert_array_equal(read_gt(path), marked)

@@ -1,5 +1,6 @@
 """Scanning and pairing on small trees of empty files."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,18 @@ def test_good_masks_are_taken_when_present(root: Path) -> None:
     assert [record.gt for record in scan(root, "bolt", "test")[:2]] == [
         root / f"bolt/test/good/gt/{stem}.png" for stem in ("000", "001")
     ]
+
+
+def test_masks_may_lack_altogether(root: Path) -> None:
+    for defect in ("cut", "hole"):
+        shutil.rmtree(root / f"bolt/test/{defect}/gt")
+        (root / f"bolt/test/{defect}/gt").mkdir()
+        found = [record.lacks_mask for record in scan(root, "bolt", "test", [])[2:]]
+        assert found == ([True] * 3 if defect == "hole" else [False] * 2)
+    assert [record.lacks_mask for record in scan(root, "bolt", "test")] == [False, False, True, True, True]
+    touch(root, "bolt/test/hole/gt/000.jpg")  # there are masks, of a kind that is not read
+    with pytest.raises(UserError, match=r"partner missing, expected .*cut/gt/003.png"):
+        scan(root, "bolt", "test")
 
 
 @pytest.mark.parametrize(

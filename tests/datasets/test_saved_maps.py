@@ -68,6 +68,7 @@ def test_map_keeps_its_numbers(kind: str, tmp_path: Path) -> None:
     assert not padded
     np.testing.assert_array_equal(found, values)
     assert found.dtype.newbyteorder("=") == np.dtype(kind).newbyteorder("=")
+    assert gt is not None
     assert (gt.shape, gt.dtype, gt.any()) == ((2, 3), bool, False)
 
 
@@ -118,4 +119,14 @@ def test_good_image_with_anomalous_pixels_is_refused(tmp_path: Path) -> None:
     path = write_map(tmp_path, "map.tiff", np.zeros((3, 3), np.float32))
     with pytest.raises(UserError, match=r"gt.png: a mask in good/ must be all zero, 3 pixels are not"):
         load_map(path, record("good", "map", tmp_path / "gt.png"))
-    assert load_map(path, record("hole", "map", tmp_path / "gt.png"))[1].sum() == 3
+    _, gt, _ = load_map(path, record("hole", "map", tmp_path / "gt.png"))
+    assert gt is not None
+    assert gt.sum() == 3
+
+
+def test_mask_of_a_defect_that_marks_nothing_is_refused_and_none_at_all_is_unknown(tmp_path: Path) -> None:
+    Image.new("L", (3, 3)).save(tmp_path / "gt.png")
+    path = write_map(tmp_path, "map.tiff", np.zeros((3, 3), np.float32))
+    with pytest.raises(UserError, match=r"gt.png: the mask of a defect marks nothing, expected values above 0 on it"):
+        load_map(path, record("hole", "map", tmp_path / "gt.png"))
+    assert load_map(path, record("hole", "map"))[1] is None

@@ -63,4 +63,57 @@ def test_what_means_no_single_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         find_run(tmp_path / "cap/CFM_cap_6ep_4bs.json")
     with pytest.raises(UserError, match="not named like one"):
-        find_run(make(tmp_path / "other", CFM[0]) / CFM[0])  # it lies in another class's folder
+        find_run(make(tmp_path / "other", CFM[0], "CFM_other_5ep_4bs.json") / "CFM_other_5ep_4bs.json")
+
+
+BEST_GEAR = tuple(name.replace("cap", "best_gear") for name in DBMRNET)
+
+
+@pytest.mark.parametrize("folder", ["line3", "cap_2", "gear", "best", "best_best_gear", "DBMRNet_best_gear_9ep_8bs"])
+@pytest.mark.parametrize(
+    ("names", "method", "class_name", "epochs", "batch"),
+    [
+        (CFM, "CFM", "cap", 5, 4),
+        (CFM[:2], "CFM", "cap", 5, 4),
+        (("CFM_3Dto2D_cable_gland_2_50ep_4bs.pth",), "CFM", "cable_gland_2", 50, 4),
+        (("CFM_2Dto3D_2Dto3D_cap_5ep_4bs.pth", "CFM_2Dto3D_cap_5ep_4bs.json"), "CFM", "2Dto3D_cap", 5, 4),
+        (("CFM_2Dto3D_7ep_2bs_5ep_4bs.pth", "CFM_7ep_2bs_5ep_4bs.json"), "CFM", "7ep_2bs", 5, 4),
+        (DBMRNET, "DBMRNet", "cap", 9, 8),
+        ((*BEST_GEAR, "DBMRNet_best_thresholds_best_gear_9ep_8bs.json"), "DBMRNet", "best_gear", 9, 8),
+        ((*DBMRNET[::2], "DBMRNet_thresholds_cap_9ep_8bs.json"), "DBMRNet", "cap", 9, 8),
+    ],
+)
+def test_a_folder_may_be_renamed(
+    folder: str, names: tuple[str, ...], method: str, class_name: str, epochs: int, batch: int, tmp_path: Path
+) -> None:
+    place = make(tmp_path / folder, *names)
+    run = find_run(place)
+    assert run == Run(method, CheckpointName(tmp_path, class_name, epochs, batch, place))
+    for name in names:
+        found = find_run(place / name)
+        assert (found.method, found.name) == (run.method, run.name)
+        assert found.best == name.replace(class_name, "CLASS").startswith("DBMRNet_best")
+    files = {
+        run.name.path(part, suffix)
+        for part in ("CFM_2Dto3D", "CFM_3Dto2D", "DBMRNet")
+        for suffix in (".pth", ".json", ".safetensors")
+    }
+    assert files & set(place.iterdir())
+
+
+def test_the_class_that_a_folder_is_named_after_comes_first(tmp_path: Path) -> None:
+    place = make(tmp_path / "cap", *CFM, "CFM_2Dto3D_other_5ep_4bs.pth")
+    assert find_run(place) == Run("CFM", CheckpointName(tmp_path, "cap", 5, 4))
+    assert find_run(place / "CFM_2Dto3D_other_5ep_4bs.pth").name.class_name == "other"
+
+
+def test_several_classes_in_one_folder_are_several_runs(tmp_path: Path) -> None:
+    place = make(tmp_path / "all", *CFM, *(name.replace("cap", "best_cap") for name in CFM), *BEST_GEAR)
+    with pytest.raises(UserError, match=r"3 runs \(CFM best_cap 5ep_4bs, CFM cap 5ep_4bs, DBMRNet best_gear 9ep_8bs\)"):
+        find_run(place)
+    for name, class_name in (
+        (CFM[0], "cap"),
+        (CFM[2].replace("cap", "best_cap"), "best_cap"),
+        (BEST_GEAR[2], "best_gear"),
+    ):
+        assert find_run(place / name).name.class_name == class_name

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,10 +54,59 @@ def test_answers_are_those_of_the_evaluation(
         assert answer.score == pytest.approx(expected["raw_max"], rel=1e-4)  # one sample at a time, not a batch
         assert answer.anomalous == (answer.score > detector.thresholds.image)
         assert bool(answer.regions) == answer.anomalous
+        assert answer.reasons == ()
         assert answer.map.shape == answer.labels.shape == (210, 240)
         assert answer.map.dtype == np.float32
         assert not answer.cleaned
         assert len(answer.regions) == answer.labels.max()
+
+
+def _ten_points(rgb: np.ndarray, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    at = np.argwhere((xyz != 0).all(axis=2))
+    few = np.zeros_like(xyz)
+    rows, columns = at[:: len(at) // 10][:10].T
+    few[rows, columns] = xyz[rows, columns]
+    return rgb, few
+
+
+def _half(rgb: np.ndarray, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    left = xyz.copy()
+    left[:, int(np.median(np.nonzero((xyz != 0).all(axis=2))[1])) :] = 0
+    return rgb, left
+
+
+def _holes(rgb: np.ndarray, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return rgb, xyz * (np.random.default_rng(0).random((*xyz.shape[:2], 1)) > 0.15).astype(np.float32)
+
+
+def _dark(rgb: np.ndarray, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return rgb // 2, xyz
+
+
+def _moved(rgb: np.ndarray, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By a tenth of the side: the few validation images here leave wide limits."""
+    return np.roll(rgb, 24, axis=1), xyz
+
+
+@pytest.mark.parametrize("method", ["CFM", "DBMRNet"])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_ten_points, "measured points: 0.0"),
+        (_half, "measured points: "),
+        (_holes, "unmeasured share within its outline: "),
+        (_dark, "brightness: "),
+        (_moved, "image beside its cloud, to the right: "),
+    ],
+)
+def test_input_unlike_that_of_good_parts_is_told_whatever_the_score(
+    method: str, change: Callable[..., Any], reason: str, detectors: dict[str, Detector], trained: Trained
+) -> None:
+    good = [record for record in scan(trained.scenes, "cap", "test") if record.is_good]
+    for record in good:
+        answer = detectors[method].predict(*change(*arrays(record)))
+        assert answer.anomalous
+        assert any(told.startswith(reason) for told in answer.reasons), answer.reasons
 
 
 def test_thresholds_come_from_the_validation_images(detectors: dict[str, Detector], trained: Trained) -> None:
@@ -122,9 +173,10 @@ def test_a_raw_scan_can_be_declared_clean(detectors: dict[str, Detector], traine
 def test_images_may_be_pil_and_clouds_float64(detectors: dict[str, Detector], trained: Trained) -> None:
     rgb, xyz = arrays(scan(trained.scenes, "cap", "test")[-1])
     first = detectors["CFM"].predict(rgb, xyz)
-    other = detectors["CFM"].predict(Image.fromarray(rgb), xyz.astype(np.float64))
-    assert np.array_equal(first.map, other.map)
-    assert first.regions == other.regions
+    for kind in ("<f8", ">f4", ">f8"):
+        other = detectors["CFM"].predict(Image.fromarray(rgb), xyz.astype(kind))
+        assert np.array_equal(first.map, other.map)
+        assert first.regions == other.regions
 
 
 @pytest.mark.parametrize(
@@ -137,6 +189,13 @@ def test_images_may_be_pil_and_clouds_float64(detectors: dict[str, Detector], tr
         (lambda rgb, xyz: (rgb, (xyz * 1000).astype(np.int32)), "xyz: expected float32"),
         (lambda rgb, xyz: (rgb, np.where(xyz == 0, np.nan, xyz)), "xyz: .* points are NaN or infinite"),
         (lambda rgb, xyz: (rgb, 0 * xyz), "empty cloud"),
+        (lambda rgb, xyz: (rgb, 1000 * xyz), r"xyz: expected metres, .* in millimetres \(z around 6"),
+        (lambda rgb, xyz: (rgb, xyz / 1000), r"xyz: expected metres, .* in kilometres"),
+        (
+            lambda rgb, xyz: (Image.fromarray(257 * rgb[..., 0].astype(np.uint16)), xyz),
+            "rgb: expected an 8-bit .* I;16",
+        ),
+        (lambda rgb, xyz: (Image.fromarray(rgb[..., 0]).convert("F"), xyz), "rgb: expected an 8-bit .* mode F"),
     ],
 )
 def test_other_arrays_are_refused(change: object, words: str, detectors: dict[str, Detector], trained: Trained) -> None:

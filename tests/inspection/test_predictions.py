@@ -45,6 +45,7 @@ def test_map_picture_and_line_of_a_part(tmp_path: Path) -> None:
         "score": pytest.approx(0.8),
         "threshold": 0.6,
         "anomalous": True,
+        "reasons": [],
         "map": "maps/a/7.tiff",
         "overlay": "overlays/a/7.png",
         "cleaned": True,
@@ -108,6 +109,42 @@ def test_what_decides_the_answer_makes_it_anew(change: str, tmp_path: Path) -> N
     assert len(lines(out)) == 2
     assert lines(out)[1]["anomalous"] == (change != "rgb")
     assert (lines(out)[0] == lines(out)[1] | {"seconds": lines(out)[0]["seconds"]}) == (change in ("map", "overlay"))
+
+
+def test_replaced_files_may_get_an_answer_of_their_own(tmp_path: Path) -> None:
+    """Of a camera that writes every part under one name. Known files keep their answer's name; failures keep none."""
+    out, stub = tmp_path / "out", Stub()
+    for red, name, new in ((204, "a/7", True), (102, "a/7~2", True), (255, "a/7~3", True), (102, "a/7~2", False)):
+        pair = write_part(tmp_path / "in", "a/7", red)
+        outcome, is_new = Predictions(out, stub, RATE).take(pair, keep=True)
+        assert (outcome.sample, outcome.score, is_new) == (name, pytest.approx(red / 255), new)
+    pair.xyz.write_bytes(b"broken")
+    failed, _ = Predictions(out, stub, RATE).take(pair, keep=True)
+    assert (failed.sample, failed.score) == ("a/7~4", None)
+    pair = write_part(tmp_path / "in", "a/7", 153)
+    assert Predictions(out, stub, RATE).take(pair, keep=True)[0].sample == "a/7~4"
+    assert [line["sample"] for line in lines(out)] == ["a/7", "a/7~2", "a/7~3", "a/7~4", "a/7~4"]
+    assert {line["rgb"] for line in lines(out)} == {str(pair.rgb)}
+    for name, red in (("7", 204), ("7~2", 102), ("7~3", 255), ("7~4", 153)):
+        assert float(tifffile.imread(out / f"maps/a/{name}.tiff").max()) == pytest.approx(red / 255)
+        assert (out / f"overlays/a/{name}.png").is_file()
+    stub.fingerprint = "e" * 64  # another detector answers the same files under the same name
+    write_part(tmp_path / "in", "a/7", 102)
+    assert Predictions(out, stub, RATE).take(pair, keep=True)[0].sample == "a/7~2"
+
+
+def test_files_that_change_while_they_are_read_get_no_answer(tmp_path: Path) -> None:
+    class Slow(Stub):
+        def predict(self, rgb: np.ndarray, xyz: np.ndarray, raw: bool | None = None) -> Answer:
+            write_part(tmp_path / "in", "7", 102)  # the camera's next part
+            return super().predict(rgb, xyz, raw)
+
+    pair, out = write_part(tmp_path / "in", "7", 204), tmp_path / "out"
+    outcome, _ = Predictions(out, Slow(), RATE).take(pair, keep=True)
+    assert "in/7.png or 7.npy: changed while it was read" in str(outcome.error)
+    assert not (out / "maps/7.tiff").exists()
+    outcome, _ = Predictions(out, Slow(), RATE).take(pair, keep=True)
+    assert (outcome.sample, outcome.score) == ("7", pytest.approx(0.4))
 
 
 def test_a_name_belongs_to_one_part(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from datasets.frames import nearest
 from inspection import regions
 from inspection.regions import find_regions, pixel_areas
 from utils.thresholds import Thresholds
@@ -238,3 +239,31 @@ def test_other_regions_do_not_change_what_is_measured() -> None:
     for number, region in enumerate(together, 1):
         assert region.area_px == np.count_nonzero(labels == number)
         assert region.area_mm2 == pytest.approx(pixel_areas(cloud)[labels == number].sum() * MM2)
+
+
+@pytest.mark.parametrize(("height", "width"), [(80, 80), (40, 120), (57, 93), (400, 200)])
+def test_pixels_that_were_repeated_share_the_area_of_their_point(height: int, width: int) -> None:
+    """Enlarged by the nearest pixel, to other shares in height and width too: each point keeps its area."""
+    rng = np.random.default_rng(3)
+    cloud = flat(40, 40).astype(np.float64)
+    cloud[..., 2] += rng.uniform(0, 0.003, (40, 40))
+    cloud[rng.random((40, 40)) < 0.1] = 0
+    large = nearest(cloud, (height, width))
+    rows, columns = np.arange(height) * 40 // height, np.arange(width) * 40 // width
+    shared = np.zeros((40, 40))
+    np.add.at(shared, (rows[:, None], columns[None, :]), pixel_areas(large))
+    np.testing.assert_allclose(shared, pixel_areas(cloud), rtol=1e-9)
+
+
+def test_area_of_a_region_does_not_depend_on_repeated_pixels() -> None:
+    """A region that ends within the pixels of a point takes its share of them."""
+    grid = np.zeros((60, 60), np.float32)
+    grid[15:30, 20:41] = 1
+    cloud = flat(60, 60)
+    for size in (60, 120, 90, 210):
+        (region,), _ = find_regions(grid, nearest(cloud, (size, size)), limits())
+        assert region.area_mm2 == pytest.approx(15 * 21 * 4.0, rel=1e-5), size
+
+
+def test_reduced_clouds_have_larger_pixels() -> None:
+    np.testing.assert_allclose(pixel_areas(nearest(flat(60, 60), (30, 20))), 0.004 * 0.006, rtol=1e-5)

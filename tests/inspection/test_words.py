@@ -15,7 +15,7 @@ REGIONS = [
 
 
 def outcome(score: float | None = 0.5, anomalous: bool | None = False, error: str | None = None) -> Outcome:
-    return Outcome(("s", "d", 0.01), "7.png", score, anomalous, error)
+    return Outcome("7", ("s", "d", 0.01), "7.png", score, anomalous, error)
 
 
 def test_an_answer_with_its_regions() -> None:

@@ -117,10 +117,38 @@ def test_resumed_run_ends_like_an_uninterrupted_one(make_random_tokens: MakeToke
 
 def test_finished_run_is_recognised(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
     name = CheckpointName(tmp_path, "thing", CONFIG.epochs, CONFIG.batch_size)
-    assert not is_finished(name, training.PART, CONFIG)
+    files = name, training.PART, name.path(training.RGB_TO_XYZ)
+    assert not is_finished(*files, CONFIG, False)
     run([make_random_tokens(0)], tmp_path)
-    assert is_finished(name, training.PART, CONFIG)
-    assert not is_finished(name, training.PART, replace(CONFIG, seed=9))
+    for resume in (False, True):
+        assert is_finished(*files, CONFIG, resume)
+        with pytest.raises(UserError, match=r"made otherwise \(seed: \d+, now 9\)\..*--overwrite"):
+            is_finished(*files, replace(CONFIG, seed=9), resume)
+    other = replace(CONFIG, data={**CONFIG.data, "sha256": "f" * 64}, extractor={**CONFIG.extractor, "mode": "x"})
+    with pytest.raises(UserError, match=r"data\.sha256: of other files; extractor\.mode: .*, now 'x'"):
+        is_finished(*files, other, False)
+    resume_path(name, training.PART).touch()  # of a run that was to replace it
+    assert not is_finished(*files, other, True)
+
+
+def test_weights_of_others_are_not_overwritten(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
+    """The original authors' have neither settings nor a log; ours without settings were stopped while being written."""
+    run([make_random_tokens(0)], tmp_path)
+    name = CheckpointName(tmp_path, "thing", CONFIG.epochs, CONFIG.batch_size)
+    files = name, training.PART, name.path(training.RGB_TO_XYZ)
+    name.path(training.PART, ".json").unlink()
+    assert not is_finished(*files, CONFIG, False)
+    name.path(training.PART, ".jsonl").unlink()
+    with pytest.raises(UserError, match=r"CFM_2Dto3D_thing_.*: is there already, .*--overwrite"):
+        is_finished(*files, CONFIG, False)
+
+
+def test_damaged_run_is_replaced_only_when_asked(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
+    run([make_random_tokens(0)], tmp_path)
+    name = CheckpointName(tmp_path, "thing", CONFIG.epochs, CONFIG.batch_size)
+    name.path(training.RGB_TO_XYZ).write_bytes(b"x")
+    with pytest.raises(UserError, match=r"sha256 differs.*To train again in its place, add --overwrite"):
+        is_finished(name, training.PART, name.path(training.RGB_TO_XYZ), CONFIG, False)
 
 
 def test_resuming_with_other_options_is_refused(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
@@ -209,7 +237,7 @@ def test_fresh_run_forgets_an_older_one(make_random_tokens: MakeTokens, tmp_path
     with pytest.raises(KeyboardInterrupt):
         run(tokens, tmp_path, report=stop)
     assert resume_path(name, training.PART).exists()
-    assert not is_finished(name, training.PART, CONFIG)
+    assert not is_finished(name, training.PART, name.path(training.RGB_TO_XYZ), CONFIG, False)
     detector = training.train(tokens, CONFIG, name, CPU, False, lambda entry: None)
     assert not resume_path(name, training.PART).exists()
     assert len(read_json_lines(name.path(training.PART, ".jsonl"))) == 6

@@ -106,7 +106,7 @@ def test_two_commands_do_not_write_to_one_folder(raw: Path) -> None:
         assert held.wait(60)
         with pytest.raises(UserError, match=rf"{target}: another command is writing to it\. Wait"):
             preprocess(raw)
-        assert tree(target) == {}
+        assert tree(target) == {".lock": b""}
     finally:
         other.kill()  # the system frees what a killed process held
         other.join()
@@ -117,14 +117,17 @@ def test_lock_is_freed_and_leaves_nothing(tmp_path: Path) -> None:
     for _ in range(2):
         with locked(tmp_path / "new/folder"):
             assert (tmp_path / "new/folder").is_dir()
-    assert list((tmp_path / "new/folder").iterdir()) == []
+        assert list(tmp_path.iterdir()) == []
+    with locked(tmp_path / "new/folder"):
+        (tmp_path / "new/file").touch()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "new", tmp_path / "new/file"]
 
 
 def test_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(descriptor: int, operation: int) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("utils.files.fcntl.flock", unknown)
+    monkeypatch.setattr("fcntl.flock", unknown)
     with locked(tmp_path / "new"):
         (tmp_path / "new/file").touch()
     with pytest.raises(BlockingIOError, match="of the work itself"), locked(tmp_path / "new"):

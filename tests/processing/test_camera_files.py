@@ -46,6 +46,10 @@ distortion_coefficients: {rows: 1, cols: 5, data: [0.1, 0, 0, 0, 0]}
 rectification_matrix: {rows: 3, cols: 3, data: [1, 0, 0, 0, 1, 0, 0, 0, 1]}
 projection_matrix: {rows: 3, cols: 4, data: [9, 0, 400, 0, 0, 9, 300, 0, 0, 0, 1, 0]}
 """
+HALCON = {
+    "camera_type": "area_scan_division", "focus": 2**-7, "kappa": -2048.0, "sx": 2**-18, "sy": 2**-19, "cx": 54.5,
+    "cy": 196.25, "image_width": 400, "image_height": 300,
+}  # fmt: skip
 ROWS = [[700.5, 0, 400], [0, 701.5, 300], [0, 0, 1]]
 FLAT = [700.5, 0, 400, 0, 701.5, 300, 0, 0, 1]
 MATRIX = Intrinsics(700.5, 701.5, 400, 300)
@@ -102,12 +106,19 @@ def test_scale_that_cannot_be_metres_is_vague(tmp_path: Path, scale: float, metr
     assert (camera.depth_scale, camera.vague_scale) == (metres, None if metres else 1000 * scale)
 
 
-def test_mvtec(tmp_path: Path) -> None:
+def test_mvtec_as_released(tmp_path: Path) -> None:
+    """fx = 2⁻⁷ / 2⁻¹⁸ = 2048, fy = 2⁻⁷ / 2⁻¹⁹ = 4096, and -2048 · 2⁻¹⁴ = -0.125."""
+    assert read(tmp_path, HALCON) == Intrinsics(2048, 4096, 54.5, 196.25, size=(400, 300), division=-0.125)
+    assert read(tmp_path, HALCON | {"kappa": 0.0}) == Intrinsics(2048, 4096, 54.5, 196.25, size=(400, 300))
+
+
+def test_mvtec_as_generated(tmp_path: Path) -> None:
     write_mvtec3d(tmp_path / "data", ["gear"], 96, Counts(1, 0, 1))
     path = tmp_path / "data/gear/calibration/camera_parameters.json"
-    camera = scene_camera("gear", 96)
-    expected = Intrinsics(camera.focal, camera.focal, camera.cx, camera.cy, size=(camera.width, camera.height))
-    assert find_intrinsics(read_camera_file(path), path, "000") == expected
+    camera, found = scene_camera("gear", 96), find_intrinsics(read_camera_file(path), path, "000")
+    assert (found.fx, found.fy) == pytest.approx((camera.focal, camera.focal))
+    assert (found.cx, found.cy, found.size) == (camera.cx, camera.cy, (camera.width, camera.height))
+    assert (found.division, found.distorted) == (0, False)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +152,14 @@ def test_matrices(tmp_path: Path, content: Any, expected: Intrinsics) -> None:
         ({"K": [[700, 0, 400], ROWS[1], [0, 0, 2]]}, "found none, but K"),
         ([1, 2], "expected names and numbers, found list"),
         ("fx", "expected names and numbers, found str"),
+        (HALCON | {"camera_type": "area_scan_polynomial"}, "type area_scan_division, found 'area_scan_polynomial'"),
+        (HALCON | {"camera_type": "line_scan_division"}, "found 'line_scan_division', whose lens model is not known"),
+        (HALCON | {"camera_type": 7}, "found '7'"),
+        ({key: value for key, value in HALCON.items() if key != "kappa"}, "expected the numbers .* kappa None"),
+        (HALCON | {"sx": 0}, "focus, sx and sy above 0, found focus 0.0078125, sx 0,"),
+        (HALCON | {"focus": -0.01}, "found focus -0.01"),
+        (HALCON | {"kappa": "1e999"}, "kappa 1e999"),
+        (HALCON | {"sy": 1e-320}, r"expected focal lengths above 0 .* inf"),
         ("a: [1", "cannot be read"),
         ("!!python/object/apply:os.system ['touch here']", "cannot be read .ConstructorError"),
         ("a: &a [1, 2]\nb: [*a, *a]\n", "aliases are not expected"),

@@ -184,7 +184,7 @@ HUGE = "999999999999"
         ("c.ply", b"ply\n" + b"a" * 2_000_000, "no header"),
         ("c.ply", b"ply", "no header"),
         ("c.ply", b"", "it is empty"),
-        ("c.pcd", pcd("binary_compressed") + BODY, "expected ascii or binary: save the cloud as binary"),
+        ("c.pcd", pcd("zip") + BODY, "unknown DATA .zip., expected one of ascii, binary, binary_compressed"),
         ("c.pcd", pcd("binary", WIDTH="3", HEIGHT="4") + BODY, "has a grid of 3×4, its RGB 4×3"),
         ("c.pcd", pcd("binary", WIDTH="1", HEIGHT="12") + BODY, "has a grid of 1×12"),
         ("c.pcd", pcd("binary", WIDTH="12", HEIGHT="12") + BODY, "declares 12 points on a grid of 12×12"),

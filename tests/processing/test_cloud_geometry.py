@@ -1,9 +1,10 @@
-"""Axes and units of clouds whose camera is known."""
+"""Axes of clouds whose camera is known."""
 
 import numpy as np
 import pytest
 
-from processing.cloud_geometry import axes_fault, extent, likely_unit
+from datasets.frames import nearest
+from processing.cloud_geometry import axes_fault, repeated_share
 
 
 def scan(perspective: bool = True, noise: float = 0.0) -> np.ndarray:
@@ -64,36 +65,11 @@ def test_few_points_are_no_evidence() -> None:
     assert axes_fault(xyz) is None
 
 
-@pytest.mark.parametrize(
-    ("stored", "expected"),
-    [
-        (1, None),
-        (1000, (0.001, "millimetres")),
-        (1e4, (0.0001, "tenths of a millimetre")),
-        (100, (0.01, "centimetres")),
-    ],
-)
-def test_unit_is_told_from_the_distance(stored: float, expected: tuple[float, str] | None) -> None:
-    assert likely_unit(scan() * np.float32(stored)) == expected
+@pytest.mark.parametrize(("height", "width", "share"), [(60, 80, 0), (120, 160, 0.5), (60, 200, 0.6), (64, 80, 1 / 16)])
+def test_share_of_points_that_are_repeated(height: int, width: int, share: float) -> None:
+    assert repeated_share(nearest(scan(), (height, width))) == pytest.approx(share, abs=0.02)
 
 
-def test_unit_at_its_limits() -> None:
-    assert likely_unit(scan() * np.float32(3)) is None  # 1.8 m away
-    assert likely_unit(scan() * np.float32(1e-6)) == (
-        1000.0,
-        "kilometres, as after dividing millimetres by 1000 twice",
-    )
-    factor, name = likely_unit(scan() * np.float32(1e6)) or (0.0, "")
-    assert np.isnan(factor)
-    assert name == "no usual unit"
-    assert likely_unit(np.zeros((4, 4, 3), np.float32)) is None
-    flat = scan(perspective=False) * np.array([1000, 1000, 0.001], np.float32)  # a scanner's z counts from anywhere
-    assert likely_unit(flat) == (0.001, "millimetres")
-
-
-def test_extent_of_a_box_and_of_nothing() -> None:
-    xyz = np.zeros((50, 50, 3), np.float32)
-    x, y = np.meshgrid(np.linspace(1, 2, 30), np.linspace(3, 7, 30))
-    xyz[10:40, 10:40] = np.stack([x, y, np.full_like(x, 5)], axis=-1)
-    assert extent(xyz) == pytest.approx((1, 4, 0), abs=0.05)
-    assert extent(np.zeros((4, 4, 3))) == (0, 0, 0)
+def test_reduced_and_empty_clouds_repeat_nothing() -> None:
+    assert repeated_share(nearest(scan(), (31, 40))) == 0
+    assert repeated_share(np.zeros((5, 6, 3), np.float32)) == 0

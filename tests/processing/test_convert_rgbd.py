@@ -67,6 +67,8 @@ def test_result_is_read_as_samples(realsense: Path) -> None:
     records = scan(realsense.with_name("out"), "bolt", "test")
     assert [(record.defect, record.gt is None) for record in records] == [("good", True), ("hole", False)]
     good, hole = map(load_sample, records)
+    assert good.gt is not None
+    assert hole.gt is not None
     assert not good.gt.any()
     assert hole.gt.any()
     assert 0.08 < hole.valid.float().mean() < 0.3
@@ -175,6 +177,49 @@ def test_dataset_is_complete_when_all_calls_are(realsense: Path, capsys: pytest.
     assert len(manifest["files"]) == 3
 
 
+def one_folder(realsense: Path) -> Path:
+    """Ten good frames and one with a defect in folders that say nothing of training: DEFECT/STEM_color.png."""
+    folder = realsense.with_name("frames")
+    for index in range(10):
+        for kind in ("color", "depth"):
+            (folder / "ok").mkdir(parents=True, exist_ok=True)
+            shutil.copy(realsense / f"train/good/000_{kind}.png", folder / f"ok/{index:03d}_{kind}.png")
+    shutil.copytree(realsense / "test/hole", folder / "hole")
+    shutil.copy(realsense / "camera.json", folder / "camera.json")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("train_share", "tested"),
+    [(0.8, [2, 7]), (0.5, [1, 3, 5, 7, 9]), (0.66, [1, 5, 8]), (0.99, [5]), (0.01, [0, 1, 2, 3, 5, 6, 7, 8, 9])],
+)
+def test_one_folder_is_shared_out(
+    realsense: Path, train_share: float, tested: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of ten good frames, 10 · (1 - share) test, in the middle of equal stretches; defects test, in any case."""
+    folder = one_folder(realsense)
+    options = ["--train_share", train_share, "--background", "none"]
+    assert convert(folder, *options, only="{defect}/{stem}", gt="{defect}/{stem}") == 0
+    target = realsense.with_name("out")
+    found = sorted(int(path.stem) for path in target.glob("bolt/test/good/xyz/*"))
+    trained = sorted(int(path.stem) for path in target.glob("bolt/train/good/xyz/*"))
+    assert found == tested
+    assert sorted(trained + found) == list(range(10))
+    assert [path.stem for path in target.glob("bolt/test/hole/gt/*")] == ["000"]
+    told = f"bolt/test/good {len(tested)}, bolt/test/hole 1, bolt/train/good {10 - len(tested)}"
+    assert f"Found: {told} (--train_share {train_share:g}: good ones evenly spaced by name)" in capsys.readouterr().out
+    before = tree(target)
+    assert convert(folder, *options, only="{defect}/{stem}", gt="{defect}/{stem}") == 0
+    assert tree(target) == before
+
+
+def test_sharing_out_anew_names_what_was_moved(realsense: Path) -> None:
+    folder = one_folder(realsense)
+    convert(folder, "--train_share", 0.8, "--background", "none", only="{defect}/{stem}", gt="{defect}/{stem}")
+    with pytest.raises(UserError, match=r"4 samples have no source any more: bolt/train/good/xyz/001.tiff"):
+        convert(folder, "--train_share", 0.5, "--background", "none", only="{defect}/{stem}", gt="{defect}/{stem}")
+
+
 class Stopped(Exception):
     pass
 
@@ -241,7 +286,8 @@ def test_killed_run_leaves_no_half_file_and_resumes(realsense: Path) -> None:
         (["--split", "train"], r"--split: --rgb has {split} already"),
         (["--class_name", "../up"], r"class '../up': expected a plain name"),
         (["--class_name", ""], r"class '': expected a plain name"),
-        (["--seed", -1], r"--seed: expected at least 0"),
+        (["--train_share", 0.8], r"--train_share: expected where nothing says the split, but --rgb does"),
+        (["--size", 120, 120], r"--size: expected only without --rgb"),
         (["--gt", "masks/{defect}.png"], r"--gt 'masks/{defect}.png': expected the field {stem}"),
     ],
 )  # fmt: skip
@@ -261,9 +307,15 @@ def test_needed_options(realsense: Path, capsys: pytest.CaptureFixture[str]) -> 
         ([*xyz, "--class_name", "c"], "--unit: expected with --xyz, since the unit is never assumed"),
         ([*xyz, "--class_name", "c", "--unit", "m", "--camera", "1", "1", "1", "1"], "expected only with --depth"),
         ([*xyz, "--unit", "m"], "--class_name is missing"),
+        ([*xyz, "--unit", "m", "--class_name", "c", "--train_share", "0.5"], "but --rgb does. Leave one out"),
     ):
         with pytest.raises(UserError, match=message):
             main([*rgb, *target, *options])
+    with pytest.raises(UserError, match="--rgb: expected with --depth, since depth images hold no colours"):
+        main([*target, *depth, "--class_name", "c", "--camera", "1", "1", "1", "1", "--unit", "mm"])
+    for share in ("0", "1", "x"):
+        with pytest.raises(SystemExit):
+            main([*rgb, *target, *xyz, "--unit", "m", "--train_share", share])
     for unit in ("cm", "0", "-1", "inf"):
         with pytest.raises(SystemExit):
             main([*rgb, *target, *xyz, "--unit", unit])

@@ -100,6 +100,7 @@ def test_cloud_rgb_and_mask_stay_aligned(
     cloud = tifffile.imread(target / "part/test/hole/xyz/000.tiff")
     assert cloud.shape == (max(width, height), max(width, height), 3)
     sample = load_sample(scan(target, "part", "test")[0])
+    assert sample.gt is not None
     agreement = (sample.valid & sample.gt).sum() / (sample.valid | sample.gt).sum()
     assert agreement > 0.95
 
@@ -118,6 +119,12 @@ def test_family_a_blackens_and_pads_rgb_and_mask(raw: Path) -> None:
     expected = np.zeros((120, 120), np.uint8)
     expected[55:65, 50:70] = 253
     np.testing.assert_array_equal(gt, expected)
+    labels = Image.open(raw / "part/test/hole/gt/001.png").point(lambda value: 5 if value else 9)
+    labels.putpalette([255] * 18 + [0] * 12)  # number 5 is white, 9 black
+    labels.save(raw / "part/test/hole/gt/001.png")
+    preprocess(raw, "--family", "a", "--target_dir", raw.with_name("palette"))
+    gt = np.array(Image.open(raw.with_name("palette") / "part/test/hole/gt/001.png"))
+    np.testing.assert_array_equal(gt, 255 * (expected > 0))
     preprocess(raw, "--target_dir", raw.with_name("b"))
     np.testing.assert_array_equal(tifffile.imread(raw.with_name("b") / "part/test/hole/xyz/001.tiff"), cloud)
 
@@ -288,7 +295,7 @@ def test_preprocessed_data_are_refused(raw: Path) -> None:
         without_stamp(path)
     before = tree(target)
     for options in ((), ("--in_place",)):
-        with pytest.raises(UserError, match=r"at most half of the frame border is valid.*already preprocessed"):
+        with pytest.raises(UserError, match=r"no background plane reaches the frame's border: already preprocessed"):
             preprocess(target, *options)
     assert not target.with_name("raw_preprocessed_preprocessed").exists()
     assert tree(target) == before
@@ -299,17 +306,25 @@ def test_single_preprocessed_file_is_not_cut_again(raw: Path) -> None:
     name = "part/train/good/xyz/001.tiff"
     shutil.copy(raw.with_name("raw_preprocessed") / name, raw / name)
     without_stamp(raw / name)
-    with pytest.raises(UserError, match=r"1 samples could not.*\n.*001\.tiff: at most half of the 10-pixel"):
+    with pytest.raises(UserError, match=r"1 samples could not.*\n.*001\.tiff: no background plane reaches"):
         preprocess(raw, "--in_place")
 
 
-def test_scan_with_a_mostly_invalid_border_is_listed(raw: Path) -> None:
+@pytest.mark.parametrize(("columns", "listed"), [(65, False), (115, True)])
+def test_scan_without_enough_of_its_border_is_listed(raw: Path, columns: int, listed: bool) -> None:
+    """With 47 % of the border left the table is still known, with 10 % it is not."""
     path = raw / "part/train/good/xyz/001.tiff"
     xyz = tifffile.imread(path)
-    xyz[:, :65] = 0  # 47 % of the border remains
+    xyz[:, :columns] = 0
     tifffile.imwrite(path, xyz, photometric="rgb")
-    with pytest.raises(UserError, match=r"1 samples could not.*\n.*001\.tiff: at most half of the 10-pixel"):
+    if listed:
+        with pytest.raises(UserError, match=r"1 samples could not.*\n.*001\.tiff: no background plane reaches"):
+            preprocess(raw)
+    else:
         preprocess(raw)
+        kept = tifffile.imread(raw.with_name("raw_preprocessed") / "part/train/good/xyz/001.tiff")[15:-15]
+        assert not (kept != 0)[:, :columns].any()
+        assert 0.1 < (kept != 0).all(axis=2)[:, columns:].mean() < 0.5
 
 
 def test_random_draws_depend_on_seed_and_file_alone(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:

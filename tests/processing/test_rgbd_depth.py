@@ -20,6 +20,20 @@ def test_points_of_a_small_depth_image_by_hand() -> None:
     assert points.tolist() == expected
 
 
+def test_division_model_by_hand() -> None:
+    """At (u, v) = (3, 2): a = (3 - 1)/2 = 1, b = (2 - 0)/4 = 0.5, s = 1 - 0.4 · 1.25 = 0.5, so (a, b)/s = (2, 1)."""
+    depth = np.full((3, 4), 3.0)
+    points = depth_to_points(depth, fx=2, fy=4, cx=1, cy=0, division=-0.4)
+    np.testing.assert_allclose(points[2, 3], [6, 3, 3])
+    np.testing.assert_allclose(points[0, 1], [0, 0, 3])  # nothing moves on the optical axis
+    np.testing.assert_allclose(points[0, 0], [-0.5 / 0.9 * 3, 0, 3])  # s = 1 - 0.4 · 0.25
+    inwards = depth_to_points(depth, fx=2, fy=4, cx=1, cy=0, division=0.4)
+    np.testing.assert_allclose(inwards[2, 3], [2, 1, 3])  # s = 1.5
+    np.testing.assert_array_equal(
+        depth_to_points(depth, 2, 4, 1, 0, 0.0), depth_to_points(depth, fx=2, fy=4, cx=1, cy=0)
+    )
+
+
 def test_known_scene_comes_back_from_its_exact_depth() -> None:
     scene = render_scene("gear", None, 120, 1)
     camera = scene.camera

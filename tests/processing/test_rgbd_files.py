@@ -13,7 +13,7 @@ import tifffile
 import yaml
 from PIL import Image
 
-from datasets.frames import unpad
+from datasets.frames import border_mask, unpad
 from datasets.records import scan
 from datasets.sample import load_sample
 from datasets.scenes import Scene
@@ -126,14 +126,11 @@ def test_relative_of_mvtec_gives_what_mvtec_preprocessing_gives(tmp_path: Path, 
         np.testing.assert_array_equal(tifffile.imread(tmp_path / "out/c" / name), expected)
 
 
-def test_defects_without_masks_are_refused_before_anything_is_written(realsense: Path) -> None:
-    with pytest.raises(UserError, match=r"--gt is missing: test samples with defects need masks"):
-        convert(realsense, gt=False)
-    assert not realsense.with_name("out").exists()
-    (realsense / "test/hole").rename(realsense / "test/OK")
-    shutil.rmtree(realsense / "test/good")
+def test_defects_may_lack_masks_if_none_has_one(realsense: Path) -> None:
     assert convert(realsense, gt=False) == 0
-    assert (realsense.with_name("out") / "bolt/test/good/rgb/000.png").exists()
+    target = realsense.with_name("out")
+    assert not list(target.rglob("gt"))
+    assert [record.lacks_mask for record in scan(target, "bolt", "test")] == [False, True]
 
 
 def put(name: str, value: int, kind: str, *shape: int) -> Callable[[Path], None]:
@@ -151,7 +148,13 @@ def remove_mask(root: Path) -> None:
 
 def no_border(root: Path) -> None:
     depth = np.asarray(Image.open(root / DEPTH)).copy()
-    depth[:, :65] = 0
+    depth[:, :116] = 0
+    save(root / DEPTH, depth)
+
+
+def unmeasured_border(root: Path) -> None:
+    depth = np.asarray(Image.open(root / DEPTH)).copy()
+    depth[border_mask(depth.shape)] = 0
     save(root / DEPTH, depth)
 
 
@@ -185,11 +188,12 @@ def upper_case(root: Path) -> None:
         (put(DEPTH, 0, "u2"), 3, r"001_depth.png: no valid point"),
         (put(DEPTH, 6000, "u2"), 3, r"001_depth.png: nothing is left after --background plane; .* z is 0.6 to "
          r"0.6 m. Check --unit, .* Other ways: --background depth-range"),
-        (no_border, 3, r"001_depth.png: at most half of the 10-pixel frame border is valid; --background plane .*z is "
-         r"0.6\d\d? to 0.6\d\d? m. Check --unit, .* Other ways: --background depth-range"),
+        (no_border, 3, r"001_depth.png: 1\d% of the 10-pixel frame border is valid, elsewhere nothing was measured .0 "
+         r"or NaN.; .* Crop RGB .*z is 0.6\d\d? to 0.6\d\d? m. Other ways: --background depth-range"),
+        (unmeasured_border, 3, r"001_depth.png: 0% of the 10-pixel frame border is valid, elsewhere nothing was"),
         (put(MASK, 1, "u1", SIZE, SIZE + 1), 3, r"000_mask.png: is 121×120, its RGB 120×120"),
-        (put("test/good/000_mask.png", 1, "u1"), 3, r"good/000_mask.png: marks a defect, but the sample is good"),
-        (put(MASK, 0, "u1"), 3, r"hole/000_mask.png: marks nothing, .*Draw it, or move the sample to good"),
+        (put("test/good/000_mask.png", 1, "u1"), 3, r"good/000_mask.png: a mask in good/ must be all zero"),
+        (put(MASK, 0, "u1"), 3, r"hole/000_mask.png: the mask of a defect marks nothing, .*move the sample to good/"),
         (put("train/good/001_color.png", 1, "u2"), 3, r"001_color.png: expected an 8-bit colour image"),
         (broken_rgb, 3, r"001_color.png: cannot be read"),
         (defect_in_training, 2, r"train holds the defect 'dent': expected good samples only"),
@@ -228,7 +232,14 @@ def test_defect_may_cover_the_whole_image(realsense: Path) -> None:
 
 @pytest.mark.parametrize(
     ("unit", "found"),
-    [("m", "5000"), ("0.0202", "101"), ("0.0198", None), ("2.02e-6", None), ("1.98e-6", "0.0099"), ("1e-30", "5e-27")],
+    [
+        ("m", "5000"),
+        ("0.00302", "15.1"),
+        ("0.0002", None),
+        ("2.02e-6", None),
+        ("1.98e-6", "0.0099"),
+        ("1e-30", "5e-27"),
+    ],
 )
 def test_units_that_put_the_scene_elsewhere_are_refused(realsense: Path, unit: str, found: str | None) -> None:
     change_camera(realsense, depth_scale=None)
@@ -239,7 +250,7 @@ def test_units_that_put_the_scene_elsewhere_are_refused(realsense: Path, unit: s
     if found is None:
         assert convert(realsense, "--unit", unit, "--background", "none") == 0
         return
-    message = rf"000_depth.png: z is around {found} m, expected 0.01 to 100 m from the camera. Check --unit, or"
+    message = rf"000_depth.png: z is around {found} m, expected 0.01 to 15 m from the camera. Check --unit, or"
     with pytest.raises(UserError, match=message):
         convert(realsense, "--unit", unit, "--background", "none")
     assert not list(realsense.parent.rglob("*.tiff"))

@@ -3,7 +3,9 @@
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,10 @@ import torch
 
 from models.anomaly_map import AnomalyMap, make_anomaly_map
 from utils import visualization
-from utils.class_run import ClassRun
+from utils.class_run import ClassRun, picture_names, reserved
+from utils.errors import UserError
 from utils.evaluation import evaluate
+from utils.result_tables import class_table, load_runs
 from utils.thresholds import NominalScores
 
 SIDE = 24
@@ -120,6 +124,29 @@ def test_without_thresholds_the_result_file_has_none(tmp_path: Path) -> None:
     assert "calibrate.py" in (tmp_path / "gear_5ep_2bs/report.html").read_text()
 
 
+def test_without_masks_figures_of_images_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ClassRun("gear", None, with_pictures=True)
+    collect(run)
+    known = json.loads(run.write_results(tmp_path / "known", 5, 2, {}, "cpu").read_text())
+    assert "masks" not in capsys.readouterr().out
+    for all_of in (run.predictions, *run.branches.values()):
+        all_of[:] = [replace(p, gt=None) if p.label else p for p in all_of]
+    run.samples = [replace(s, prediction=p) for s, p in zip(run.samples, run.predictions, strict=True)]
+    path = run.write_results(tmp_path, 5, 2, {}, "cpu")
+    assert capsys.readouterr().out == "note: gear: its defects have no masks, only figures of images are computed\n"
+    result = json.loads(path.read_text())
+    assert (result["i_auroc"], result["p_auroc"]) == (known["i_auroc"], None)
+    assert (
+        path.with_suffix(".md").read_text().splitlines()[2] == f"nan & nan & nan & nan & nan & {known['i_auroc']:.3f}"
+    )
+    row = class_table(load_runs(tmp_path)[0])
+    assert row.rows[0][1] == [known["i_auroc"], *[None] * 9]
+    assert "or no masks" in row.notes[-1]
+    run.samples, run.panels, run.predictions = run.samples[-1:], run.panels[-1:], run.predictions[-1:]
+    run.write_pictures(tmp_path / "pictures", show=False)
+    assert (tmp_path / "pictures/gear/hole_005.png").is_file()
+
+
 @pytest.mark.parametrize("panels", [False, True])
 def test_figures_get_the_panels_of_their_image(panels: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: dict[str, dict[str, Any]] = {}
@@ -143,3 +170,62 @@ def test_panels_are_drawn(tmp_path: Path) -> None:
     run.write_pictures(tmp_path, show=False)
     figures = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
     assert figures == ["gear/good_000.png", "gear_contact_sheet.png"]
+
+
+def images(*names: str) -> list[Any]:
+    return [SimpleNamespace(defect=name.split("/")[0], stem=name.split("/")[1]) for name in names]
+
+
+def test_every_image_has_a_picture_of_its_own() -> None:
+    found = picture_names(images("good/000", "cut/deep_000", "cut_deep/000", "cut/deep_000_2", "CUT/DEEP_000"))
+    assert found == ["good_000", "cut_deep_000", "cut_deep_000_2", "cut_deep_000_2_2", "CUT_DEEP_000_3"]
+
+
+def test_pictures_of_two_images_with_one_name_are_both_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visualization, "save_qualitative", lambda path, item, *_: path.touch())
+    monkeypatch.setattr(visualization, "save_contact_sheet", lambda *_: None)
+    run, generator = ClassRun("gear", None, with_pictures=True), torch.Generator().manual_seed(0)
+    gt = np.zeros((SIDE, SIDE), bool)
+    gt[3:6, 3:6] = True
+    for defect, stem in (("cut", "deep_000"), ("cut_deep", "000")):
+        run.add(defect, stem, IMAGE, XYZ, gt, maps(gt, generator)["sum"], 0.1)
+    (tmp_path / "gear").mkdir()
+    run.write_pictures(tmp_path, show=False)
+    assert sorted(path.name for path in (tmp_path / "gear").iterdir()) == ["cut_deep_000.png", "cut_deep_000_2.png"]
+
+
+def test_names_are_checked_before_work_begins(tmp_path: Path) -> None:
+    def start(class_name: str, image: str, pictures: Path | None = None, maps: Path | None = None) -> None:
+        with reserved(class_name, 5, 2, images(image), tmp_path / "q", pictures, maps):
+            raise AssertionError("reached")
+
+    fitting = f"good/{'x' * 250}"
+    for arguments in (("gear", fitting), ("gear", fitting, None, tmp_path / "m"), ("gear", fitting[:-4], tmp_path)):
+        with pytest.raises(AssertionError, match="reached"):
+            start(*arguments)
+    assert list(tmp_path.iterdir()) == []
+    for arguments, name in (
+        (("gear", fitting, tmp_path), r"good_x{250}\.png"),
+        (("gear", fitting + "x", None, tmp_path / "m"), r"x{251}\.tiff"),
+        (("g" * 250, "good/000"), r"g{250}_5ep_2bs\.json"),
+    ):
+        with pytest.raises(UserError, match=f"{name}: cannot be written"):
+            start(*arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_evaluations_do_not_write_the_same_files(tmp_path: Path) -> None:
+    q, pictures, saved = (tmp_path / name for name in ("q", "p", "m"))
+    one = images("good/000")
+    with reserved("gear", 5, 2, one, q, pictures, saved):
+        for other, what in (
+            (("gear", 5, 2, one, q, None, None), "q/gear_5ep_2bs"),
+            (("gear", 6, 2, one, q, pictures, None), "p/gear"),
+            (("gear", 6, 2, one, q, None, saved), "m/gear"),
+        ):
+            with pytest.raises(UserError, match=f"{what}: another command is writing"), reserved(*other):
+                raise AssertionError("not reached")
+        with reserved("gear", 6, 2, one, q, None, None), reserved("cap", 5, 2, one, q, pictures, saved):
+            pass
+    with reserved("gear", 5, 2, one, q, q, q):  # one folder for all
+        pass

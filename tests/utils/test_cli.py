@@ -1,13 +1,24 @@
 """utils/cli.py: the options that several command lines have."""
 
 import argparse
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from utils import cli
 from utils.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = [
+    path.relative_to(ROOT).as_posix()
+    for path in sorted([*ROOT.glob("*.py"), *(ROOT / "processing").glob("*.py")])
+    if "__main__" in path.read_text(encoding="utf-8")
+]
 
 
 @pytest.fixture
@@ -19,12 +30,12 @@ def test_training_options(parser: argparse.ArgumentParser) -> None:
     cli.add_training_options(parser, "./checkpoints/mine")
     assert vars(parser.parse_args([])) == {
         **{"checkpoint_savepath": Path("checkpoints/mine"), "shots": None, "hold_out": 0.2, "seed": 0},
-        **{"resume": False, "wandb_mode": "disabled"},
+        **{"resume": False, "overwrite": False, "wandb_mode": "disabled"},
     }
-    words = "--checkpoint_savepath a/b --shots 3 --hold_out 0 --seed 7 --resume --wandb_mode offline"
+    words = "--checkpoint_savepath a/b --shots 3 --hold_out 0 --seed 7 --resume --overwrite --wandb_mode offline"
     assert vars(parser.parse_args(words.split())) == {
         **{"checkpoint_savepath": Path("a/b"), "shots": 3, "hold_out": 0.0, "seed": 7},
-        **{"resume": True, "wandb_mode": "offline"},
+        **{"resume": True, "overwrite": True, "wandb_mode": "offline"},
     }
 
 
@@ -38,6 +49,23 @@ def test_training_options_refuse_other_values(
     with pytest.raises(SystemExit):
         parser.parse_args([f"--{option}", value])
     assert f"argument --{option}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["-1", str(1 << 63), "9" * 20])
+def test_seeds_that_no_generator_takes_are_refused(
+    parser: argparse.ArgumentParser, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.add_training_options(parser, "checkpoints")
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args([f"--seed={value}"])
+    assert stopped.value.code == 2
+    assert f"--seed: expected a whole number from 0 to {2**63 - 1}, got {value}" in capsys.readouterr().err
+
+
+def test_largest_seed_is_one_that_generators_take() -> None:
+    largest = cli.seed(str((1 << 63) - 1))
+    assert torch.Generator().manual_seed(largest).initial_seed() == largest
+    assert 0 <= np.random.default_rng([largest, 3]).random() < 1
 
 
 def test_checkpoint_option_names_the_file_in_its_help(parser: argparse.ArgumentParser) -> None:
@@ -145,3 +173,42 @@ def test_faults_of_the_program_keep_their_traceback() -> None:
 
     with pytest.raises(KeyError):
         cli.run(main)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_consoles_without_utf_8_get_help(command: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, command, "--help"], cwd=ROOT, env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode().startswith(f"usage: {Path(command).name}")
+
+
+def test_characters_that_a_console_does_not_know_are_replaced() -> None:
+    code = "from utils import cli; cli.run(lambda: print('at least ≥ 1, name \\udcff'))"
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True)
+    assert (done.stdout, done.stderr) == (b"at least ? 1, name ?\n", b"")
+
+
+def test_forked_process_computes(tmp_path: Path) -> None:
+    """OpenMP's threads do not exist in the child: without care, its first large product waits for them for ever."""
+    code = """
+import os, time
+from utils import cli
+import torch
+product = lambda: float((torch.ones(400, 400) @ torch.ones(400, 400) + torch.ones(400, 400)).sum())
+torch.set_num_threads(2)
+assert product() == 400**2 * 401
+child = os.fork()
+if child == 0:
+    os._exit(0 if product() == 400**2 * 401 else 1)
+for _ in range(300):
+    ended, status = os.waitpid(child, os.WNOHANG)
+    if ended:
+        raise SystemExit(status)
+    time.sleep(0.1)
+os.kill(child, 9)
+raise SystemExit(2)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -33,7 +33,7 @@ def predictions() -> list[Prediction]:
 
 def test_metrics_are_those_of_the_stacked_maps(predictions: list[Prediction]) -> None:
     metrics = evaluate(predictions)
-    gts = np.stack([p.gt for p in predictions])
+    gts = np.stack([p.gt for p in predictions if p.gt is not None])
     pixels = sort_pixels(np.stack([p.aupro_map for p in predictions]), gts)
     for key, thresholds in (("aupro", 99), ("aupro_exact", None)):
         curve = pro_curve(pixels, thresholds)
@@ -104,6 +104,18 @@ def test_undefined_metrics_are_none(predictions: list[Prediction]) -> None:
     assert only_good["per_defect"] == {}
     assert only_bad["i_auroc"] is None
     assert 0.5 < only_bad["p_auroc"] < 1
+
+
+def test_without_masks_only_images_are_scored(predictions: list[Prediction]) -> None:
+    """The same figures of images; none of pixels, for the whole class and each defect."""
+    known = evaluate(predictions)
+    metrics = evaluate([replace(p, gt=None) if p.label else p for p in predictions])
+    assert metrics["i_auroc"] == known["i_auroc"]
+    assert metrics["p_auroc"] is None
+    assert {*metrics["aupro"].values(), *metrics["aupro_exact"].values()} == {None}
+    for defect, figures in metrics["per_defect"].items():
+        own = known["per_defect"][defect]["i_auroc"]
+        assert figures == {"i_auroc": own, "p_auroc": None, "aupro_0.3": None}
 
 
 def test_all_zero_maps_give_chance_not_nan(predictions: list[Prediction]) -> None:

@@ -1,5 +1,6 @@
-"""utils/files.py: atomic writes and hashes."""
+"""utils/files.py: atomic writes, locks and hashes."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -13,7 +14,18 @@ import numpy as np
 import pytest
 
 from utils.errors import UserError
-from utils.files import atomic_path, read_text, read_with, refuse_links, remove_leftovers, sha256_file, write_json
+from utils.files import (
+    atomic_path,
+    check_names,
+    leftovers,
+    locked,
+    read_text,
+    read_with,
+    refuse_links,
+    remove_leftovers,
+    sha256_file,
+    write_json,
+)
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,6 +42,18 @@ def test_atomic_path_replaces_the_file_when_the_block_ends(tmp_path: Path) -> No
             assert (path.read_text() if path.exists() else None) == before
         assert path.read_text() == content
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("stem", ["x" * 250, "é" * 125])
+def test_every_name_that_the_system_takes_can_be_written(stem: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{stem}.tiff"
+    with atomic_path(path) as temporary:
+        assert leftovers(tmp_path) == [temporary]
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    check_names([path])
+    with pytest.raises(UserError, match=r"x{252}\.tiff: cannot be written, its name takes 257 bytes.*take 255"):
+        check_names([path, tmp_path / f"{'x' * 252}.tiff"])
 
 
 @pytest.mark.parametrize("existed", [True, False])
@@ -136,3 +160,74 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
         (tmp_path / "inner" / name).touch()
     remove_leftovers(tmp_path)
     assert {path.name for path in (tmp_path / "inner").iterdir()} == {*kept, ".d.0123abcd.tmp"}
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from utils.files import locked
+with locked(Path(sys.argv[1]), sys.argv[2]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_names_in_a_folder_are_locked_apart(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "new"), "gear_5ep_2bs"]
+    with subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "held\n"
+            with locked(tmp_path / "new", "gear_6ep_2bs"), locked(tmp_path / "new"):
+                assert len(list((tmp_path / "new").iterdir())) == 3
+            for _ in range(2):
+                with (
+                    pytest.raises(UserError, match=r"new/gear_5ep_2bs: another command is writing to it"),
+                    locked(tmp_path / "new", "gear_5ep_2bs"),
+                ):
+                    raise AssertionError("not reached")
+        finally:
+            other.kill()
+    with locked(tmp_path / "new", "gear_5ep_2bs"):  # the system frees what a killed process held
+        pass
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_lock_is_not_that_of_a_file_which_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another command ends, and removes its file, between the opening of the file and its locking."""
+    flock = fcntl.flock
+    opened: list[int] = []
+
+    def slow(descriptor: int, operation: int) -> None:
+        if not opened:
+            (tmp_path / ".a.lock").unlink()
+        opened.append(os.fstat(descriptor).st_ino)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", slow)
+    with locked(tmp_path, "a"):
+        assert len(opened) == 2
+        assert (tmp_path / ".a.lock").stat().st_ino == opened[1]
+
+
+def test_lock_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / ".a.lock").symlink_to(tmp_path / "outside")
+    with pytest.raises(OSError, match="symbolic links"), locked(tmp_path, "a"):
+        raise AssertionError("not reached")
+    assert not (tmp_path / "outside").exists()
+
+
+def test_system_without_these_locks_gets_a_sentence(tmp_path: Path) -> None:
+    """As on Windows."""
+    code = f"""
+import sys
+sys.modules["fcntl"] = None
+import cfm_training
+from utils import cli
+raise SystemExit(cli.run(lambda: cfm_training.main(["--class_name", "a", "--checkpoint_savepath", {str(tmp_path)!r}])))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: this system has no fcntl")
+    assert "run on Linux and macOS; on Windows, run them in WSL" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -101,6 +101,7 @@ def test_overlay_leaves_normal_pixels_alone_and_shows_the_defect(items: list[Qua
     hole, good = items[0], items[4]
     np.testing.assert_array_equal(overlay(good.rgb, good.combined, scale.combined), good.rgb)
     painted = overlay(hole.rgb, hole.combined, scale.combined)
+    assert hole.gt is not None
     np.testing.assert_array_equal(painted[~hole.gt], hole.rgb[~hole.gt])
     assert (np.abs(painted.astype(int) - hole.rgb)[hole.gt].max(axis=-1) > 30).all()
 

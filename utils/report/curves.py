@@ -25,7 +25,7 @@ def evaluation_curves(
     """
     labels = np.array([p.label for p in predictions])
     scores = {name: np.array([getattr(p, name) for p in predictions]) for name in ("image_score", "raw_max")}
-    gts = [p.gt for p in predictions]
+    gts = [p.gt for p in predictions if p.gt is not None]
     curves: dict[str, Any] = {"image": [], "pixel": [], "pro": [], "point": None}
     if metrics["i_auroc"] is not None:
         same = np.allclose(scores["image_score"], scores["raw_max"], rtol=1e-6, atol=0)

@@ -154,7 +154,7 @@ def _view(sample: ReportSample, scale: ColourScale) -> dict[str, Any]:
         "window": [columns.start or 0, rows.start or 0, min((rows.stop or height) - (rows.start or 0), height)],
         "depth_ends": list(ends),
         "rgb": pictures.jpeg(sample.rgb),
-        "mask": pictures.mask_png(sample.prediction.gt),
+        "mask": None if (gt := sample.prediction.gt) is None else pictures.mask_png(gt),
         "depth": pictures.map_png(np.where(depth == 0, np.nan, depth), ends, visualization.DEPTH),
         **{
             name: pictures.map_png(getattr(sample, name), getattr(scale, name), visualization.HEAT)

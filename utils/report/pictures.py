@@ -63,7 +63,7 @@ def thumbnail(item: QualitativeInput, scale: ColourScale) -> str:
     window = visualization.object_window(item)
     painted = Image.fromarray(visualization.overlay(item.rgb, item.combined, scale.combined)[window])
     painted = painted.resize((THUMBNAIL, round(THUMBNAIL * painted.height / painted.width)), Image.Resampling.BICUBIC)
-    inside = np.asarray(Image.fromarray(item.gt[window]).resize(painted.size, Image.Resampling.NEAREST), dtype=bool)
+    inside = np.asarray(Image.fromarray(item.marked[window]).resize(painted.size, Image.Resampling.NEAREST), dtype=bool)
     pixels = np.array(painted)
     pixels[ndimage.binary_dilation(inside, iterations=2) & ~inside] = visualization.OUTLINE
     return jpeg(pixels)

@@ -81,7 +81,7 @@ const Sample = (() => {
   }
 
   function showPictures() {
-    const figures = PICTURES.map((picture) => {
+    const figures = PICTURES.filter(({ key }) => state.view[key]).map((picture) => {
       const alt = `${picture.name} of ${nameOf(index.samples[state.number])}`;
       const image = Report.make("img", { src: state.view[picture.key], alt, "data-picture": picture.key });
       frame(image);

@@ -94,7 +94,7 @@ def inside_defects(detector: DBMRNetDetector, class_name: str, defect: str) -> t
     bad, good = ([scene(class_name, kind, i) for i in DEFECTIVE] for kind in (defect, None))
     inputs = detector.prepare(bad)
     rebuilt = detector.reconstruct(inputs)
-    where = torch.stack([b.gt & b.valid & g.valid for b, g in zip(bad, good, strict=True)])
+    where = torch.stack([b.gt & b.valid & g.valid for b, g in zip(bad, good, strict=True) if b.gt is not None])
     if defect == "dent":
         rebuilt_maps = rebuilt_depth(inputs, rebuilt.points)
         true, normal = (torch.stack([s.xyz[2] for s in samples]) for samples in (bad, good))

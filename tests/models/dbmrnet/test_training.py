@@ -151,8 +151,11 @@ def test_log_of_a_run(trained: tuple[Path, Any]) -> None:
     for entry in log:
         assert {*entry} == {"epoch", *LOSSES, "gradient_norm", "loss_validation", "seconds"}
         assert all(math.isfinite(entry[loss]) and entry[loss] > 0 for loss in LOSSES)
-    assert is_finished(name_of(trained[0]), training.PART, CONFIG)
-    assert not is_finished(name_of(trained[0]), training.PART, replace(CONFIG, model=replace(MODEL, sampler="fps")))
+    name = name_of(trained[0])
+    files = name, training.PART, name.path(training.PART, training.SUFFIX)
+    assert is_finished(*files, CONFIG, False)
+    with pytest.raises(UserError, match=r"made otherwise \(model\.sampler: '\w+', now 'fps'\)"):
+        is_finished(*files, replace(CONFIG, model=replace(MODEL, sampler="fps")), False)
     assert sorted(path.name for path in (trained[0] / "thing").iterdir()) == [
         "DBMRNet_best_thing_4ep_2bs.safetensors",
         "DBMRNet_thing_4ep_2bs.json",

@@ -103,6 +103,16 @@ def test_page_tells_the_figures_and_the_decisions(tmp_path: Path) -> None:
     assert details["seconds_per_image_median"] == "0.1"
 
 
+def test_a_mask_that_is_not_known_is_not_shown(tmp_path: Path) -> None:
+    unknown = [replace(s, prediction=replace(s.prediction, gt=None)) if s.prediction.label else s for s in samples()]
+    found = Reader(write_report(write_class(tmp_path, unknown), unknown))
+    told = found.data["index"]["samples"]
+    shown = [(one["defect"] == "good", found.data[f"view-{i}"]["mask"] is not None) for i, one in enumerate(told)]
+    assert set(shown) == {(True, True), (False, False)}
+    curves = found.data["plots"]["curves"]
+    assert (len(curves["image"]) > 0, curves["pixel"], curves["pro"]) == (True, [], [])
+
+
 def test_every_sample_has_its_own_pictures_on_the_scale_of_the_class(tmp_path: Path) -> None:
     found = Reader(write_report(write_class(tmp_path, samples()), samples()))
     by_name = {(s.prediction.defect, s.prediction.stem): s for s in samples()}
@@ -113,6 +123,7 @@ def test_every_sample_has_its_own_pictures_on_the_scale_of_the_class(tmp_path: P
             assert view[key] == pictures.map_png(getattr(sample, key), scale[key], "inferno")
         depth = np.where(sample.xyz[..., 2] == 0, np.nan, sample.xyz[..., 2])
         assert view["depth"] == pictures.map_png(depth, view["depth_ends"], "viridis_r")
+        assert sample.prediction.gt is not None
         assert view["mask"] == pictures.mask_png(sample.prediction.gt)
         assert view["rgb"] == pictures.jpeg(sample.rgb)
         assert view["cloud"] == pictures.cloud(sample.xyz)

@@ -66,9 +66,7 @@ def test_thumbnail_shows_the_part_and_outlines_the_defect() -> None:
     assert picture.shape == (224, 224, 3)
     outline = np.abs(picture - OUTLINE).max(axis=-1) < 60
     assert 0.005 < outline.mean() < 0.05
-    good = np.asarray(
-        decoded(pictures.thumbnail(QualitativeInput(**{**vars(item), "gt": item.gt & False}), calm), "jpeg")
-    )
+    good = np.asarray(decoded(pictures.thumbnail(QualitativeInput(**{**vars(item), "gt": None}), calm), "jpeg"))
     assert not (np.abs(good.astype(int) - OUTLINE).max(axis=-1) < 60).any()
 
 
