@@ -236,7 +236,7 @@ def test_the_map_has_no_padding(detectors: dict[str, Detector], trained: Trained
     """It equals what the evaluation saves at the images' size, before that is normalised by the image."""
     words = ["--dataset_path", str(trained.scenes), "--class_name", "cap", "--quantitative_folder", str(tmp_path)]
     options = ["--checkpoint_folder", str(trained.cfm.parent), "--epochs_no", "8", "--batch_size", "4"]
-    maps = ["--save_maps", str(tmp_path / "maps"), "--map_size", "native"]
+    maps = ["--save_maps", str(tmp_path / "maps"), "--map_size", "native", "--device", "cpu"]
     assert cfm_inference.main([*words, *options, *maps]) == 0
     for record in scan(trained.scenes, "cap", "test"):
         saved = tifffile.imread(tmp_path / f"maps/cap/test/{record.defect}/{record.stem}.tiff")
