@@ -5,6 +5,7 @@
 Each class: both methods are trained on good scenes, thresholds come from its validation scenes, and are then applied to
 good scenes that were generated with another seed, and to defects. Beside the observed false alarms stands what theory
 expects: given n nominal scores and rank k, the number among m fresh scenes is beta-binomial with n + 1 - k and k.
+Alarms of the input check, which come on top, are counted apart.
 """
 
 import argparse
@@ -39,9 +40,10 @@ def train(folder: Path, root: Path, class_name: str, method: str) -> Path:
 
 
 def measure_all(checkpoint: Path, splits: Sequence[tuple[Path, str]], class_name: str) -> dict[str, list[Any]]:
-    """Maximum and level of the maps of all images of some splits, by the name of their folder."""
+    """Maximum and level of the map, and measures of the input, of all images of some splits, by their folder's name."""
     from datasets.records import scan
     from datasets.sample import iter_samples
+    from inspection import input_check
     from inspection.detector import load_detector
     from utils.thresholds import measure
 
@@ -51,17 +53,19 @@ def measure_all(checkpoint: Path, splits: Sequence[tuple[Path, str]], class_name
         for record, sample in iter_samples(scan(root, class_name, split)):
             smoothed = detector.pipeline.maps([sample])[0].smoothed.numpy()
             kind = record.defect if split == "test" else "fresh"
-            found.setdefault(kind, []).append(measure(smoothed, sample.valid.numpy())[:2])
+            maximum, level, _ = measure(smoothed, sample.valid.numpy())
+            found.setdefault(kind, []).append((maximum, level, input_check.measure(sample)))
     return found
 
 
 def rows_of(checkpoint: Path, class_name: str, method: str, fresh: Path, root: Path) -> list[dict[str, Any]]:
     """A row for each rate."""
+    from utils.input_limits import outside
     from utils.thresholds import load_scores
 
     found = measure_all(checkpoint, ((fresh, "train"), (root, "test")), class_name)
     scores = load_scores(next(checkpoint.glob(f"{method}_thresholds_*.json")))
-    defects = [maximum for kind, values in found.items() if kind not in ("fresh", "good") for maximum, _ in values]
+    defects = [maximum for kind, values in found.items() if kind not in ("fresh", "good") for maximum, *_ in values]
     rows = []
     for rate in RATES:
         limits = scores.thresholds(rate)
@@ -69,8 +73,9 @@ def rows_of(checkpoint: Path, class_name: str, method: str, fresh: Path, root: P
             {
                 **{"class": class_name, "method": method, "rate": rate, "images": limits.images, "rank": limits.rank},
                 "fresh": len(found["fresh"]),
-                "alarms": sum(maximum > limits.image for maximum, _ in found["fresh"]),
-                "map_alarms": sum(level > limits.map for _, level in found["fresh"]),
+                "alarms": sum(maximum > limits.image for maximum, *_ in found["fresh"]),
+                "map_alarms": sum(level > limits.map for _, level, _ in found["fresh"]),
+                "input_alarms": sum(bool(outside(inputs, limits.inputs)) for *_, inputs in found["fresh"]),
                 "defects": len(defects),
                 "caught": sum(maximum > limits.image for maximum in defects),
             }
@@ -89,8 +94,9 @@ def expected(row: dict[str, Any]) -> tuple[int, int]:
 def table(rows: Iterable[dict[str, Any]]) -> str:
     """Markdown: a line a row, and the totals of each method and rate."""
     lines = [
-        "| method | class | target | good scenes | called anomalous | expected, 95 % | map alarms | defects caught |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "| method | class | target | good scenes | called anomalous | expected, 95 % | map alarms | input alarms | "
+        "defects caught |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     totals: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for row in rows:
@@ -102,12 +108,11 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def _line(name: str, rows: Sequence[dict[str, Any]], between: str) -> str:
-    fresh, alarms, maps, defects, caught = (
-        sum(row[key] for row in rows) for key in ("fresh", "alarms", "map_alarms", "defects", "caught")
-    )
+    keys = ("fresh", "alarms", "map_alarms", "input_alarms", "defects", "caught")
+    fresh, alarms, maps, inputs, defects, caught = (sum(row[key] for row in rows) for key in keys)
     return (
         f"| {rows[0]['method']} | {name} | {rows[0]['rate']:.0%} | {fresh} | {alarms} ({alarms / fresh:.1%}) | "
-        f"{between} | {maps} ({maps / fresh:.1%}) | {caught} of {defects} |"
+        f"{between} | {maps} ({maps / fresh:.1%}) | {inputs} ({inputs / fresh:.1%}) | {caught} of {defects} |"
     )
 
 

@@ -44,7 +44,7 @@ class Outcome:
         sample: its name. key: hash of the files, detector and false-alarm rate that it holds for.
         rgb: path of the image, where known.
         score, anomalous: see `Answer`; None for a sample that failed, and `anomalous` without thresholds.
-        error: why it failed, or None. reasons: see `Answer`.
+        error: why it failed, or None. cleaned, reasons: see `Answer`.
     """
 
     sample: str
@@ -53,6 +53,7 @@ class Outcome:
     score: float | None
     anomalous: bool | None
     error: str | None
+    cleaned: bool = False
     reasons: tuple[str, ...] = ()
 
 
@@ -236,7 +237,13 @@ def _outcome(entry: dict[str, Any]) -> Outcome:
     """What a line says."""
     key = entry.get("sources"), entry.get("detector", ""), entry.get("false_alarm_rate", 0)
     said = {name: entry.get(name) for name in ("rgb", "score", "anomalous", "error")}
-    return Outcome(str(entry.get("sample")), key, **said, reasons=tuple(map(str, entry.get("reasons") or ())))
+    return Outcome(
+        str(entry.get("sample")),
+        key,
+        **said,
+        cleaned=entry.get("cleaned") is True,
+        reasons=tuple(map(str, entry.get("reasons") or ())),
+    )
 
 
 def _cut_unfinished_line(path: Path) -> None:

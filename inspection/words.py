@@ -18,9 +18,10 @@ def decision(anomalous: bool | None) -> str:
 
 
 def answer(found: Answer, thresholds: Thresholds | None) -> str:
-    """Decision, score and threshold, a line for each reason in the input, and a line a region."""
+    """Decision, score and threshold, whether it was cleaned, a line for each reason in the input and each region."""
     first = f"{decision(found.anomalous)}, score {found.score:.4g}"
     lines = [first if thresholds is None else f"{first}, threshold {thresholds.image:.4g}"]
+    lines += ["  raw scan, cleaned of its background first"] if found.cleaned else []
     lines += [f"  input: {reason}" for reason in found.reasons]
     for number, region in enumerate(found.regions, 1):
         left, top, right, bottom = region.box
@@ -56,7 +57,9 @@ def summary(outcomes: Collection[tuple[Outcome, bool]], problems: int = 0) -> st
     before = sum(not new for _, new in answered)
     failed = len(outcomes) - len(answered)
     known = f" ({before} before)" if before else ""
+    cleaned = sum(found.cleaned for found, _ in outcomes)
     strange = sum(bool(found.reasons) for found, _ in outcomes)
-    others = f"; input unlike good parts': {strange}" if strange else ""
+    others = f"; raw scans, cleaned first: {cleaned}" if cleaned else ""
+    others += f"; input unlike good parts': {strange}" if strange else ""
     others += f"; unpaired files: {problems}" if problems else ""
     return f"{len(answered)} of {len(outcomes)} parts answered{known}: {told}; {failed} failed{others}"

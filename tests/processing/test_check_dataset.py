@@ -348,32 +348,6 @@ def test_eyecandies_raw_and_converted(
     assert found["classes"]["Confetto"]["alignment"]["aligned"]
 
 
-@pytest.mark.parametrize(
-    ("change", "kind"),
-    [
-        (lambda data: (data / "000_pose.txt").unlink(), "unpaired"),
-        (lambda data: (data / "001_image_4.png").write_bytes(b""), "unreadable"),
-        (lambda data: Image.new("I;16", (512, 500)).save(data / "000_depth.png"), "sizes"),
-        (lambda data: Image.new("L", (512, 512)).save(data / "000_depth.png"), "depth_type"),
-    ],
-)
-def test_faults_of_raw_eyecandies(
-    change: Callable[[Path], object], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = tmp_path / "raw/Confetto/train/data"
-    data.mkdir(parents=True)
-    for index in ("000", "001"):
-        Image.new("RGB", (512, 512)).save(data / f"{index}_image_4.png")
-        Image.new("I;16", (512, 512)).save(data / f"{index}_depth.png")
-        for key in ("info_depth.yaml", "pose.txt"):
-            (data / f"{index}_{key}").write_text("1")
-    monkeypatch.setattr(dataset_checks.eyecandies, "RAW_COUNTS", {"train": 2})
-    assert check(tmp_path / "raw")[0] == 0
-    change(data)
-    status, found = check(tmp_path / "raw")
-    assert (status, kinds(found["problems"])) == (1, [kind])
-
-
 @pytest.mark.usefixtures("unaligned")
 def test_documents_of_a_release_are_not_foreign(copied: Callable[[str], Path]) -> None:
     root = copied("b")

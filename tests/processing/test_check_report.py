@@ -1,6 +1,6 @@
 """What the check of a dataset says of what is known: exposures, a row of the table, a part of a release."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,3 +80,28 @@ def test_part_of_raw_eyecandies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert counts == {"Confetto": {"train": 1, "val": 0, "test_private": 0}}
     assert (found.problem, found.kind) == (False, "subset")
     assert found.text.startswith("a part of Eyecandies: Confetto has train 1 of 2; without Lollipop.")
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda data: (data / "000_pose.txt").unlink(), "unpaired"),
+        (lambda data: (data / "001_image_4.png").write_bytes(b""), "unreadable"),
+        (lambda data: Image.new("I;16", (512, 500)).save(data / "000_depth.png"), "sizes"),
+        (lambda data: Image.new("L", (512, 512)).save(data / "000_depth.png"), "depth_type"),
+    ],
+)
+def test_faults_of_raw_eyecandies(
+    change: Callable[[Path], object], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "raw/Confetto/train/data"
+    data.mkdir(parents=True)
+    for index in ("000", "001"):
+        Image.new("RGB", (512, 512)).save(data / f"{index}_image_4.png")
+        Image.new("I;16", (512, 512)).save(data / f"{index}_depth.png")
+        for key in ("info_depth.yaml", "pose.txt"):
+            (data / f"{index}_{key}").write_text("1")
+    monkeypatch.setattr(dataset_checks.eyecandies, "RAW_COUNTS", {"train": 2})
+    assert not [one for one in raw_eyecandies.check(tmp_path / "raw", None, 1)[1] if one.problem]
+    change(data)
+    assert [one.kind for one in raw_eyecandies.check(tmp_path / "raw", None, 1)[1] if one.problem] == [kind]
