@@ -29,7 +29,8 @@ def calibrate(
     """
     path.unlink(missing_ok=True)  # of an earlier training
     name = split.train[0].class_name
-    bar = tqdm(iter_samples(split.validation, skipped), f"{name}: thresholds", len(split.validation), unit="image")
+    samples = iter_samples(split.validation, skipped, view=pipeline.view)
+    bar = tqdm(samples, f"{name}: thresholds", len(split.validation), unit="image")
     calibrate_on((sample for _, sample in bar), pipeline, split.source, path, weights)
 
 

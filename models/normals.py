@@ -53,10 +53,13 @@ def estimate_normals(xyz: Tensor, valid: Tensor, settings: NormalSettings) -> tu
         near = mask[:, rows, columns] & (difference[:, 2].abs() < settings.step)
         weight = near * math.exp(-(du**2 + dv**2) / (2 * settings.sigma**2))  # (B, H, W)
         weighted = weight[:, None] * difference
-        for place, factor in enumerate((1, du, dv, du**2, du * dv, dv**2)):
-            moments[place].add_(weight, alpha=factor)
-        for place, factor in enumerate((1, du, dv)):
-            sums[place].add_(weighted, alpha=factor)
+        for totals, values, factors in (
+            (moments, weight, (1, du, dv, du**2, du * dv, dv**2)),
+            (sums, weighted, (1, du, dv)),
+        ):
+            for place, factor in enumerate(factors):
+                if factor:
+                    totals[place].add_(values, alpha=factor)
     return _cross_product(moments, sums, xyz, valid)
 
 

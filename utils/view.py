@@ -20,7 +20,7 @@ class ViewSettings:
 
 
 class Window(NamedTuple):
-    """A square in the frame padded to a square, whose side is 1; it may reach beyond. top, left: of its first corner."""
+    """A square in the frame padded to a square of side 1; it may reach beyond. top, left: its first corner."""
 
     top: float
     left: float

@@ -64,16 +64,29 @@ class CrossmodalDetector(nn.Module):
 
     @torch.no_grad()
     def predict(self, tokens: Tokens, aggregation: str = "product") -> AnomalyMap:
-        """Anomaly map of one sample; all zero when it has no foreground.
+        """Anomaly map of one sample on its pixel grid; all zero when it has no foreground.
 
         Args:
             tokens: of the sample. aggregation: `product` (the paper's), `sum`, `max`, `2d` or `3d`.
         """
-        psi_3d, psi_2d = (
-            scatter_to_grid(self._discrepancies(*way), tokens.foreground, tokens.size)
-            for way in ((self.rgb_to_xyz, tokens.rgb, tokens.xyz), (self.xyz_to_rgb, tokens.xyz, tokens.rgb))
-        )
-        return make_anomaly_map(psi_2d, psi_3d, aggregation)
+        return make_anomaly_map(*self.discrepancies(tokens), aggregation)
+
+    @torch.no_grad()
+    def discrepancies(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        """Discrepancy of RGB and of geometry on the grid of the tokens, (size, size) each, 0 on the background.
+
+        Where the extractor tells how rare a token is, it is the squared distance times that: both are squared
+        distances, of an observation from what the other modality lets expect, and from all nominal ones.
+        """
+        found = []
+        for mapper, source, target in (
+            (self.xyz_to_rgb, tokens.xyz, tokens.rgb),
+            (self.rgb_to_xyz, tokens.rgb, tokens.xyz),
+        ):
+            psi = self._discrepancies(mapper, source, target)
+            psi = psi if target.rarity is None else psi.square() * target.rarity
+            found.append(scatter_to_grid(psi, tokens.foreground, tokens.size))
+        return found[0], found[1]
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")

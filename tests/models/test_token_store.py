@@ -29,6 +29,8 @@ class FakeSample:
 class FakeExtractor:
     """Makes the tokens of the seed; counts the samples it has seen."""
 
+    view = None
+
     def __init__(self, make: MakeTokens, setting: str = "a") -> None:
         self.make, self.setting, self.seen = make, setting, 0
 
