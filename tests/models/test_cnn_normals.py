@@ -54,7 +54,7 @@ def test_nominal_tokens_are_standardised_and_not_rare(fitted: CnnNormals) -> Non
         assert float(tokens.mean(dim=0).abs().max()) < 1e-3
         assert float((tokens.std(dim=0) - 1).abs().max()) < 1e-2
         rarity = torch.cat([getattr(image, part).rarity for image in found])
-        assert 0.5 < float(rarity.mean()) <= 1.001  # exactly 1 but for the shrinkage
+        assert 0.4 < float(rarity.mean()) <= 1.001  # exactly 1 but for the shrinkage
 
 
 def test_foreground_is_the_objects_cells(fitted: CnnNormals) -> None:
