@@ -14,6 +14,8 @@ from models.precision import DTYPES
 from models.tokens import ModalityTokens, Tokens
 
 LEARNING_RATE = 1e-3
+RARITY_POWERS = (1, 2)
+"""Of RGB's and of geometry's rarity in a discrepancy: how a part is lit changes its colours, but not its shape."""
 
 
 class CrossmodalDetector(nn.Module):
@@ -75,16 +77,14 @@ class CrossmodalDetector(nn.Module):
     def discrepancies(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """Discrepancy of RGB and of geometry on the grid of the tokens, (size, size) each, 0 on the background.
 
-        Where the extractor tells how rare a token is, it is the squared distance times that: both are squared
-        distances, of an observation from what the other modality lets expect, and from all nominal ones.
+        Where the extractor tells how rare a token is, it is the squared distance times a power of that: both are
+        squared distances, of an observation from what the other modality lets expect, and from all nominal ones.
         """
         found = []
-        for mapper, source, target in (
-            (self.xyz_to_rgb, tokens.xyz, tokens.rgb),
-            (self.rgb_to_xyz, tokens.rgb, tokens.xyz),
-        ):
+        ways = (self.xyz_to_rgb, tokens.xyz, tokens.rgb), (self.rgb_to_xyz, tokens.rgb, tokens.xyz)
+        for (mapper, source, target), power in zip(ways, RARITY_POWERS, strict=True):
             psi = self._discrepancies(mapper, source, target)
-            psi = psi if target.rarity is None else psi.square() * target.rarity
+            psi = psi if target.rarity is None else psi.square() * target.rarity**power
             found.append(scatter_to_grid(psi, tokens.foreground, tokens.size))
         return found[0], found[1]
 

@@ -66,15 +66,20 @@ def test_gradients_of_a_batch_are_those_of_the_plain_loss() -> None:
         torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_discrepancies_are_squared_distances_times_rarity() -> None:
+def test_discrepancies_are_squared_distances_times_powers_of_rarity() -> None:
     tokens = cells(0)
     detector = CrossmodalDetector(6, 6, "mlp", "fp32", seed=1).eval()
     psi_2d, psi_3d = detector.discrepancies(tokens)
     assert psi_2d.shape == psi_3d.shape == (16, 16)
     assert tokens.rgb.rarity is not None
+    assert tokens.xyz.rarity is not None
     with torch.no_grad():
-        expected = discrepancy(detector.xyz_to_rgb(tokens.xyz.tokens), tokens.rgb.tokens).square() * tokens.rgb.rarity
-    torch.testing.assert_close(psi_2d.flatten()[tokens.foreground], expected, rtol=1e-5, atol=1e-6)
+        colour = discrepancy(detector.xyz_to_rgb(tokens.xyz.tokens), tokens.rgb.tokens).square() * tokens.rgb.rarity
+        shape = discrepancy(detector.rgb_to_xyz(tokens.rgb.tokens), tokens.xyz.tokens).square()
+    torch.testing.assert_close(psi_2d.flatten()[tokens.foreground], colour, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        psi_3d.flatten()[tokens.foreground], shape * tokens.xyz.rarity.square(), rtol=1e-5, atol=1e-6
+    )
     assert int((psi_2d != 0).sum()) == len(tokens.foreground)
 
 
