@@ -26,13 +26,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--mapper",
         choices=("mlp", "mlp_big", "mlp_wide"),
         help="mlp: one inner layer, the paper's for MVTec 3D-AD; mlp_big: five, its authors' for Eyecandies; mlp_wide: "
-        "one that is twice as wide (default: mlp; mlp_wide with cnn_normals)",
+        "one that is three times as wide (default: mlp; mlp_wide with cnn_normals)",
     )
     parser.add_argument(
         "--pixel_fraction",
         type=cli.fraction,
         help="share of each image's foreground pixels that a step sees, drawn anew at each step, in (0, 1]; 0.1 trains "
-        "several times faster (default: 1; with cnn_normals 512 cells a step)",
+        "several times faster (default: 1; with cnn_normals as much as lets every class take as long)",
     )
     parser.add_argument(
         "--token_cache",

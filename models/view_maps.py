@@ -13,7 +13,7 @@ from models.anomaly_map import DefectMap, aggregate
 from models.extractors.handcrafted import gaussian_matrix
 from utils.view import Window
 
-SMOOTHING = 0.0275
+SMOOTHING = 0.03
 """Deviation of the Gaussian over the side of a square as large as the object, so that it follows the object's size."""
 FRAME = 224  # side of the frame's grid
 

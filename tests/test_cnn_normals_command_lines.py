@@ -70,7 +70,7 @@ def test_what_is_kept_beside_the_weights(trained: Path) -> None:
     assert config["extractor"]["backbone"] == "efficientnet_lite0"
     assert config["extractor"]["view"] == {"kind": "object", "size": 320, "margin": 0.15}
     assert len(config["extractor"]["weights_sha256"]) == 64
-    assert weights(trained)["input.weight"].shape == (352, 176)
+    assert weights(trained)["input.weight"].shape == (528, 176)
     losses = [json.loads(line) for line in (trained / "CFM_cap_4ep_4bs.jsonl").read_text().splitlines()]
     assert losses[-1]["loss_2Dto3D"] < 0.9 * losses[0]["loss_2Dto3D"]
 

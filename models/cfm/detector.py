@@ -14,7 +14,7 @@ from models.precision import DTYPES
 from models.tokens import ModalityTokens, Tokens
 
 LEARNING_RATE = 1e-3
-RARITY_POWERS = (1, 2)
+RARITY_POWERS = (1.0, 1.5)
 """Of RGB's and of geometry's rarity in a discrepancy: how a part is lit changes its colours, but not its shape."""
 
 

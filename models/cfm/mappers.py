@@ -10,7 +10,7 @@ MAPPERS = {
 }
 """Names of the inner layers of each variant, in order; parameter names are those of the published checkpoints."""
 
-WIDENING = {"mlp_wide": 2}
+WIDENING = {"mlp_wide": 3}
 """How much wider than (in + out) // 2 the inner layers of a variant are, where they are."""
 
 

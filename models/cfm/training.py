@@ -30,10 +30,10 @@ DEFAULTS: dict[str, tuple[str, float | None]] = {"cnn_normals": ("mlp_wide", Non
 
 CELL_RATE = 2e-3
 """First learning rate for tokens in cells; it falls to 0 as a cosine does."""
-CELLS = 512
-"""Cells that an update sees of its images together, unless a share is asked for."""
 UPDATES = 1500
 """Of a run on cells, about, or one a step where there are more steps: few images take as many as many do."""
+CELLS = 512 * UPDATES
+"""That all updates of a run see together, about, unless a share is asked for; so every class takes as long."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class CFMConfig:
 
     extractor: its fingerprint. data: a hash of the training files, and how many were to be used.
     mapper: one of MAPPERS. precision: `fp32` or `bf16`. epochs, batch_size, seed: of the run.
-    pixel_fraction: share of an image's foreground pixels that each step sees, drawn anew, in (0, 1]; None: for tokens
-        in cells, CELLS of the whole batch.
+    pixel_fraction: share of an image's foreground pixels that each step sees, drawn anew, in (0, 1]; None, for tokens
+        in cells: such that a run sees CELLS.
     """
 
     extractor: Mapping[str, Any]
@@ -87,7 +87,9 @@ class CFMLearner:
             rate = CELL_RATE * (1 + math.cos(math.pi * self.done / self.all_updates)) / 2
             self.optimizer.param_groups[0]["lr"] = rate
         n_pixels = sum(len(image.foreground) for image in images)
-        share = min(1.0, CELLS / max(1, n_pixels)) if self.pixel_fraction is None else self.pixel_fraction
+        share = self.pixel_fraction
+        if share is None:
+            share = min(1.0, CELLS / self.all_updates / max(1, n_pixels))
         if share < 1:
             images = [image.draw_pixels(share, generator) for image in images]
         self.optimizer.zero_grad(set_to_none=True)

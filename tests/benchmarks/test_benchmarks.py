@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import cases, cell_cases, demo_case, machine, one_class, plain_cfm, preprocessing_cases, run, stage_cases
+from benchmarks import (
+    cases,
+    cell_cases,
+    demo_case,
+    machine,
+    one_class,
+    plain_cfm,
+    preprocessing_cases,
+    run,
+    stage_cases,
+)
 from benchmarks.kinds import CELLS, KINDS, STAGES, Kind
 from benchmarks.measure import Case, Setting, call, measure
 from datasets.records import scan

@@ -78,7 +78,7 @@ def test_discrepancies_are_squared_distances_times_powers_of_rarity() -> None:
         shape = discrepancy(detector.rgb_to_xyz(tokens.rgb.tokens), tokens.xyz.tokens).square()
     torch.testing.assert_close(psi_2d.flatten()[tokens.foreground], colour, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(
-        psi_3d.flatten()[tokens.foreground], shape * tokens.xyz.rarity.square(), rtol=1e-5, atol=1e-6
+        psi_3d.flatten()[tokens.foreground], shape * tokens.xyz.rarity**1.5, rtol=1e-5, atol=1e-6
     )
     assert int((psi_2d != 0).sum()) == len(tokens.foreground)
 
