@@ -24,6 +24,7 @@ class FakeSample:
     rgb: Tensor
     xyz: Tensor
     valid: Tensor
+    view: None = None
 
 
 class FakeExtractor:
