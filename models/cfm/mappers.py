@@ -70,5 +70,5 @@ def mapper_widths(state: dict[str, Tensor]) -> tuple[int, int]:
     """
     (hidden, in_width), (out_width, before) = state["input.weight"].shape, state["output.weight"].shape
     if hidden != before or hidden != _hidden_width(in_width, out_width, mapper_variant(state)):
-        raise RuntimeError(f"layers {in_width}→{hidden} and {before}→{out_width}, expected the inner width of a variant")
+        raise RuntimeError(f"layers {in_width}→{hidden} and {before}→{out_width}, not the width of a variant")
     return in_width, out_width
