@@ -30,6 +30,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def result_config(pipeline: "CFMPipeline", settings: dict[str, Any] | None) -> dict[str, Any]:
     """What the result file says of how it was made."""
+    from models.cfm.pipeline import chosen_view
     from utils.run_record import in_brief
 
     training = settings["config"] if settings else {}
@@ -39,6 +40,8 @@ def result_config(pipeline: "CFMPipeline", settings: dict[str, Any] | None) -> d
         "extractor": extractor["extractor"],
         "extractor_mode": extractor.get("mode"),
         "keep_blocks": extractor.get("keep_blocks"),
+        "backbone": extractor.get("backbone"),
+        "view": chosen_view(extractor),
         "precision": pipeline.detector.precision,
         "aggregation": pipeline.aggregation,
         "mapper": pipeline.detector.variant,
@@ -68,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     device = pick_device(args.device)
     name = CheckpointName(args.checkpoint_folder, args.class_name, args.epochs_no, args.batch_size)
     given = {"extractor": args.extractor, "mode": args.extractor_mode, "keep_blocks": args.keep_blocks}
+    given |= {"backbone": args.backbone, "view": args.view}
     given = {option: value for option, value in given.items() if value is not None}
     files = args.rgb_weights, args.xyz_weights
     pipeline, settings = load_pipeline(name, device, args.precision, *files, args.aggregation, given)
@@ -86,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     native = args.save_maps is not None and args.map_size == "native"
     with reserved(*key, records, args.quantitative_folder, pictures, args.save_maps):
         with tqdm(total=len(records), desc=f"{args.class_name}: inference", unit="image") as progress:
-            for batch in batches(iter_samples(records, skipped), args.batch_size):
+            for batch in batches(iter_samples(records, skipped, view=pipeline.view), args.batch_size):
                 start = time.perf_counter()
                 found = pipeline.maps([sample for _, sample in batch])
                 seconds = (time.perf_counter() - start) / len(batch)

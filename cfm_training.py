@@ -24,17 +24,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     cli.add_extractor_options(parser)
     parser.add_argument(
         "--mapper",
-        choices=("mlp", "mlp_big"),
-        default="mlp",
-        help="mlp: one inner layer, the paper's for MVTec 3D-AD; mlp_big: five, its authors' for Eyecandies "
-        "(default: %(default)s)",
+        choices=("mlp", "mlp_big", "mlp_wide"),
+        help="mlp: one inner layer, the paper's for MVTec 3D-AD; mlp_big: five, its authors' for Eyecandies; mlp_wide: "
+        "one that is three times as wide (default: mlp; mlp_wide with cnn_normals)",
     )
     parser.add_argument(
         "--pixel_fraction",
         type=cli.fraction,
-        default=1.0,
         help="share of each image's foreground pixels that a step sees, drawn anew at each step, in (0, 1]; 0.1 trains "
-        "several times faster (default: %(default)s)",
+        "several times faster (default: 1; with cnn_normals as much as lets every class take as long)",
     )
     parser.add_argument(
         "--token_cache",
@@ -75,16 +73,17 @@ def train(args: argparse.Namespace, name: "CheckpointName") -> None:
     records = split.train
 
     def load(wanted: list[Record], action: str = "extracting") -> Iterator[tuple[Record, Sample]]:
-        yield from tqdm(iter_samples(wanted, skipped), f"{args.class_name}: {action}", len(wanted), unit="image")
+        samples = iter_samples(wanted, skipped, view=extractor.view)
+        yield from tqdm(samples, f"{args.class_name}: {action}", len(wanted), unit="image")
 
-    options = ExtractorOptions(
-        args.extractor_mode or "eval", args.keep_blocks or 12, precision, args.rgb_weights, args.xyz_weights
-    )
+    modes = args.extractor_mode or "eval", args.keep_blocks or 12
+    options = ExtractorOptions(*modes, precision, args.rgb_weights, args.xyz_weights, args.backbone, args.view)
     extractor = build_extractor(args.extractor or "dino_pointmae", device, options)
     extractor.fit(sample for _, sample in load(records, "fitting"))
     hashes = hash_images(records)
     data = {"sha256": sha256_text(" ".join(hashes.values())), "shots": args.shots}
-    run = args.mapper, precision, args.epochs_no, args.batch_size, args.seed, args.pixel_fraction
+    mapper, share = training.DEFAULTS.get(args.extractor, training.PAPER)
+    run = args.mapper or mapper, precision, args.epochs_no, args.batch_size, args.seed, args.pixel_fraction or share
     config = training.CFMConfig(extractor.fingerprint(), data, *run)
     run_files = name, training.PART, name.path(training.RGB_TO_XYZ)
     if not args.overwrite and is_finished(*run_files, config, args.resume):

@@ -26,6 +26,21 @@ STAGES = (
     "gradients of a training step",
 )
 
+CELLS = {
+    kind: {
+        f"cnn_normals {name}": Case(f"cell_cases.{function}", (precision,), 5, "plain")
+        for function, suffix in functions.items()
+        for precision in ("fp32", "bf16")
+        for name in (f"{precision}{suffix}",)
+    }
+    for kind, functions in {
+        "extraction": {"extraction": ""},
+        "inference": {"inference": "", "inference_with_reading": " with reading"},
+        "training": {"training": "", "extraction": ", extraction"},
+    }.items()
+}
+"""What `--extractor cnn_normals` adds to a kind."""
+
 KINDS = {
     "extraction": Kind(
         "image",

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tqdm import tqdm
 
 from benchmarks import machine, one_class
-from benchmarks.kinds import KINDS
+from benchmarks.kinds import CELLS, KINDS
 from benchmarks.measure import Setting, call, in_fresh_process, measure
 from utils import cli
 from utils.errors import UserError
@@ -43,10 +43,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default="auto",
         help="of extraction, inference, training, dbmrnet and stages; plain stays on the CPU (default: %(default)s)",
     )
+    parser.add_argument(
+        "--extractor",
+        choices=("dino_pointmae", "cnn_normals"),
+        default="dino_pointmae",
+        help="extraction, inference, training: cnn_normals adds its rows to the paper's (default: %(default)s)",
+    )
     parser.add_argument("--full", action="store_true", help="preprocessing: also Open3D at 800 px, about ten minutes")
     parser.add_argument("--peer", choices=("anomalib",), help="inference, training: also time this package's CFM")
     parser.add_argument("--peer_python", type=Path, metavar="FILE", help="Python of the environment that has it")
     args = parser.parse_args(argv)
+    if args.extractor != "dino_pointmae" and args.what not in CELLS:
+        parser.error(f"--extractor {args.extractor} goes with --what {', '.join(CELLS)}")
     if bool(args.peer) != bool(args.peer_python) or (args.peer and args.what not in PEER_KINDS):
         parser.error(f"--peer and --peer_python go together, with --what {' or '.join(PEER_KINDS)}")
     return args
@@ -57,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     kind = KINDS[args.what]
     cases = {name: case for name, case in kind.cases.items() if args.full or not case.full}
+    cases |= CELLS[args.what] if args.extractor == "cnn_normals" else {}
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting(args.device, Path(folder))
         if kind.prepare:

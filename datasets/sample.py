@@ -16,8 +16,10 @@ from torch import Tensor
 from datasets.frames import nearest, pad_to_square
 from datasets.readers import check_mask, read_gt, read_rgb, read_xyz, refuse_raw, rgb_of
 from datasets.records import Record
+from datasets.views import View, cut_cloud, cut_image, find_window
 from utils.errors import UserError
 from utils.parallel import available_cores
+from utils.view import ViewSettings
 
 GRID = 224  # side of the sample grid in pixels
 READERS = min(8, available_cores())  # threads that decode files ahead of their use
@@ -36,6 +38,7 @@ class Sample:
         gt: (S, S) bool, True = anomalous; None = not known, of a defective sample without a mask.
         original: (height, width) of the RGB before it was padded to a square and resized; that of its file, which in
             data of family a is a padded square already.
+        view: the part of the frame that the detector looks at, for one that does not look at the grid above.
     """
 
     rgb: Tensor
@@ -43,6 +46,7 @@ class Sample:
     valid: Tensor
     gt: Tensor | None
     original: tuple[int, int]
+    view: View | None = None
 
 
 def rgb_to_tensor(image: Image.Image | np.ndarray, size: int = GRID) -> Tensor:
@@ -55,7 +59,12 @@ def rgb_to_tensor(image: Image.Image | np.ndarray, size: int = GRID) -> Tensor:
     array = rgb_of(image, "rgb") if isinstance(image, Image.Image) else np.asarray(image)
     square = Image.fromarray(pad_to_square(array, mode="edge"))
     resized = square.resize((size, size), Image.Resampling.BICUBIC)  # PIL antialiases when it shrinks
-    values = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255  # (3, S, S) in [0, 1]
+    return _normalised(np.array(resized))
+
+
+def _normalised(image: np.ndarray) -> Tensor:
+    """(S, S, 3) uint8 → (3, S, S) float32, ImageNet-normalised."""
+    values = torch.from_numpy(image).permute(2, 0, 1).float() / 255  # in [0, 1]
     mean, std = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
     return (values - mean) / std
 
@@ -98,6 +107,7 @@ def make_sample(
     xyz: np.ndarray,
     gt: np.ndarray | None = None,
     size: int = GRID,
+    view: ViewSettings | None = None,
 ) -> Sample:
     """Sample from arrays in memory, without checks.
 
@@ -106,15 +116,24 @@ def make_sample(
         xyz: (h, w, 3), or (L, L, 3) zero-padded with L = max(h, w); metres, invalid points (0, 0, 0).
         gt: (h, w), anomalous where > 0; None means that no pixel is anomalous.
         size: side S of the grid in pixels.
+        view: the part that the detector looks at; None: the grid.
     """
     grid, valid = xyz_to_grid(xyz, size)
     mask = torch.zeros(size, size, dtype=torch.bool) if gt is None else gt_to_grid(gt, size)
     width, height = rgb.size if isinstance(rgb, Image.Image) else rgb.shape[1::-1]
-    return Sample(rgb_to_tensor(rgb, size), grid, valid, mask, (height, width))
+    seen = None if view is None else _cut_view(rgb, xyz, view)
+    return Sample(rgb_to_tensor(rgb, size), grid, valid, mask, (height, width), seen)
 
 
-def load_sample(record: Record, size: int = GRID) -> Sample:
-    """Read and check the files of a record.
+def _cut_view(rgb: Image.Image | np.ndarray, xyz: np.ndarray, settings: ViewSettings) -> View:
+    """The view of a sample; arguments as in `make_sample`."""
+    image = rgb_of(rgb, "rgb") if isinstance(rgb, Image.Image) else np.asarray(rgb)
+    window = find_window(xyz, settings)
+    return View(_normalised(cut_image(image, window, settings.size)), *cut_cloud(xyz, window, settings.size), window)
+
+
+def load_sample(record: Record, size: int = GRID, view: ViewSettings | None = None) -> Sample:
+    """Read and check the files of a record. size, view: see `make_sample`.
 
     Raises:
         UserError: a file cannot be read; wrong shape, size or dtype; NaN or infinity in the cloud; another unit than
@@ -134,7 +153,7 @@ def load_sample(record: Record, size: int = GRID) -> Sample:
                 "Both need the same size: write the mask again at the RGB's size."
             )
         check_mask(gt, record.is_good, record.gt)
-    sample = make_sample(rgb, xyz, gt, size)
+    sample = make_sample(rgb, xyz, gt, size, view)
     if not sample.valid.any():
         raise UserError(
             f"{record.xyz}: empty cloud, no valid point (all three coordinates non-zero) on the {size}×{size} grid. "
@@ -144,7 +163,11 @@ def load_sample(record: Record, size: int = GRID) -> Sample:
 
 
 def iter_samples(
-    records: Sequence[Record], skipped: list[str] | None = None, workers: int = READERS, size: int = GRID
+    records: Sequence[Record],
+    skipped: list[str] | None = None,
+    workers: int = READERS,
+    size: int = GRID,
+    view: ViewSettings | None = None,
 ) -> Generator[tuple[Record, Sample], None, None]:
     """Load records in order, a few ahead of the consumer in `workers` threads; yields each with its sample.
 
@@ -152,7 +175,7 @@ def iter_samples(
         records: what to load.
         skipped: None raises at the first bad sample; a list takes the messages of the bad ones, which are left out.
         workers: number of reading threads, ≥ 1.
-        size: side of the grid in pixels.
+        size: side of the grid in pixels. view: see `make_sample`.
 
     Raises:
         UserError: see `load_sample`.
@@ -163,7 +186,7 @@ def iter_samples(
     try:
         while True:
             while len(pending) < 2 * workers and (record := next(waiting, None)) is not None:
-                pending.append((record, pool.submit(load_sample, record, size)))
+                pending.append((record, pool.submit(load_sample, record, size, view)))
             if not pending:
                 break
             loaded, future = pending.popleft()

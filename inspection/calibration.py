@@ -32,7 +32,8 @@ def calibrate(
         UserError: a sample cannot be used and `skipped` is None.
     """
     name = split.train[0].class_name
-    bar = tqdm(iter_samples(split.validation, skipped), f"{name}: thresholds", len(split.validation), unit="image")
+    samples = iter_samples(split.validation, skipped, view=pipeline.view)
+    bar = tqdm(samples, f"{name}: thresholds", len(split.validation), unit="image")
     calibrate_on((sample for _, sample in bar), pipeline, split.source, path, weights)
 
 

@@ -98,7 +98,7 @@ class Detector:
             cleaned = clean(image, cloud, self.preprocessing)
         if cleaned is not None:
             image, cloud = cleaned
-        sample = make_sample(image, cloud)
+        sample = make_sample(image, cloud, view=self.pipeline.view)
         if not sample.valid.any():
             raise UserError("empty cloud: no valid point (all three coordinates non-zero) on the detector's grid.")
         return sample, cloud, cleaned is not None

@@ -49,6 +49,23 @@ class AnomalyMap:
         return torch.where(count > 0, mean, torch.ones_like(mean))
 
 
+@dataclass(frozen=True)
+class DefectMap(AnomalyMap):
+    """An anomaly map with one scale for all images of a class, so that nothing is normalised by the image itself."""
+
+    def aupro_map(self) -> Tensor:
+        """The smoothed map."""
+        return self.smoothed
+
+    def pixel_map(self) -> Tensor:
+        """The smoothed map."""
+        return self.smoothed
+
+    def image_score(self) -> float:
+        """Maximum of the smoothed map."""
+        return float(self.smoothed.max())
+
+
 def make_anomaly_map(psi_2d: Tensor, psi_3d: Tensor, aggregation: str) -> AnomalyMap:
     """Aggregate and smooth the discrepancies of one sample.
 
@@ -56,14 +73,18 @@ def make_anomaly_map(psi_2d: Tensor, psi_3d: Tensor, aggregation: str) -> Anomal
         psi_2d, psi_3d: (H, W) float32, 0 on the background. aggregation: `product`, `sum`, `max`,
             `2d` or `3d`.
     """
-    combined = {
+    return AnomalyMap(psi_2d, psi_3d, smooth(aggregate(psi_2d, psi_3d, aggregation)))
+
+
+def aggregate(psi_2d: Tensor, psi_3d: Tensor, aggregation: str) -> Tensor:
+    """One map of the discrepancies of both modalities; see `make_anomaly_map`."""
+    return {
         "product": lambda: psi_2d * psi_3d,
         "sum": lambda: psi_2d + psi_3d,
         "max": lambda: torch.maximum(psi_2d, psi_3d),
         "2d": lambda: psi_2d,
         "3d": lambda: psi_3d,
     }[aggregation]()
-    return AnomalyMap(psi_2d, psi_3d, smooth(combined))
 
 
 def smooth(values: Tensor) -> Tensor:

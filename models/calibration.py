@@ -6,13 +6,19 @@ from typing import Any, Protocol
 from models.anomaly_map import AnomalyMap
 from models.token_store import GridSample, batches
 from utils.thresholds import NominalScores, measure
+from utils.view import ViewSettings
 
 BATCH_SIZE = 4
 
 
 class Pipeline(Protocol):
-    """What every method offers for samples: their maps, and the settings that thresholds for those depend on."""
+    """What every method offers for samples: their maps, and the settings that thresholds for those depend on.
 
+    view: with which samples are to be made, see `datasets.sample.make_sample`.
+    """
+
+    @property
+    def view(self) -> ViewSettings | None: ...
     @property
     def settings(self) -> dict[str, Any]: ...
     def maps(self, samples: Sequence[GridSample]) -> Sequence[AnomalyMap]: ...

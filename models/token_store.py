@@ -12,11 +12,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from models.cells import CellOperator
 from models.lifting import LiftingOperator
 from models.tokens import ModalityTokens, Tokens
 from utils.devices import send
 from utils.errors import UserError
 from utils.files import atomic_path, sha256_text
+from utils.view import ViewSettings, Window
 
 FORMAT = 2
 """Part of every key: to be raised when the meaning of stored tokens changes."""
@@ -27,7 +29,7 @@ R = TypeVar("R", bound=Hashable)
 
 
 class GridSample(Protocol):
-    """What an extractor needs of a sample: (3, H, W) image and cloud, (H, W) mask, True = valid."""
+    """What a method needs of a sample: (3, H, W) image and cloud, (H, W) mask, True = valid; perhaps a view."""
 
     @property
     def rgb(self) -> Tensor: ...
@@ -35,6 +37,21 @@ class GridSample(Protocol):
     def xyz(self) -> Tensor: ...
     @property
     def valid(self) -> Tensor: ...
+    @property
+    def view(self) -> "GridView | None": ...
+
+
+class GridView(Protocol):
+    """The part of a sample that an extractor looks at, like the sample itself, and where it lies in the frame."""
+
+    @property
+    def rgb(self) -> Tensor: ...
+    @property
+    def xyz(self) -> Tensor: ...
+    @property
+    def valid(self) -> Tensor: ...
+    @property
+    def window(self) -> Window: ...
 
 
 class TokenExtractor(Protocol):
@@ -42,6 +59,8 @@ class TokenExtractor(Protocol):
 
     def extract(self, rgb: Tensor, xyz: Tensor, valid: Tensor) -> list[Tokens]: ...
     def fingerprint(self) -> dict[str, Any]: ...
+    @property
+    def view(self) -> ViewSettings | None: ...
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -51,9 +70,24 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
+def seen_by(view: ViewSettings | None, samples: Sequence[GridSample]) -> Sequence["GridSample | GridView"]:
+    """What an extractor with this view looks at: the samples, or their views.
+
+    Raises:
+        ValueError: the samples were made without the view.
+    """
+    if view is None:
+        return samples
+    views = [sample.view for sample in samples if sample.view is not None]
+    if len(views) < len(samples):
+        raise ValueError(f"the extractor looks at a view of samples: make them with view={view}")
+    return views
+
+
 def extract_batch(batch: Sequence[GridSample], extractor: TokenExtractor, device: torch.device) -> list[Tokens]:
-    """Tokens of a batch of samples, extracted on `device`."""
-    rgb, xyz, valid = (send(torch.stack([getattr(s, name) for s in batch]), device) for name in ("rgb", "xyz", "valid"))
+    """Tokens of a batch of samples, or of their views where the extractor looks at those, extracted on `device`."""
+    seen = seen_by(extractor.view, batch)
+    rgb, xyz, valid = (send(torch.stack([getattr(s, name) for s in seen]), device) for name in ("rgb", "xyz", "valid"))
     return extractor.extract(rgb, xyz, valid)
 
 
@@ -119,9 +153,13 @@ def cache_tokens(
 def save_tokens(path: Path, tokens: Tokens) -> None:
     """Write tokens and operators to one safetensors file, atomically."""
     tensors = {"rgb": tokens.rgb.tokens, "xyz": tokens.xyz.tokens, "foreground": tokens.foreground.int()}
-    for name, lift in (("rgb_lift", tokens.rgb.lift), ("xyz_lift", tokens.xyz.lift)):
-        tensors |= {f"{name}.offsets": lift.offsets, f"{name}.indices": lift.indices.to(torch.int16)}
-        tensors |= {f"{name}.values": lift.values}
+    for name, part in (("rgb", tokens.rgb), ("xyz", tokens.xyz)):
+        if part.rarity is not None:
+            tensors[f"{name}.rarity"] = part.rarity
+        if isinstance(part.lift, LiftingOperator):  # that of cells follows from their number
+            lift, parts = part.lift, f"{name}_lift"
+            tensors |= {f"{parts}.offsets": lift.offsets, f"{parts}.indices": lift.indices.to(torch.int16)}
+            tensors |= {f"{parts}.values": lift.values}
     tensors["size"] = torch.tensor(tokens.size)
     with atomic_path(path) as temporary:
         temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
@@ -140,8 +178,12 @@ def load_tokens(path: Path) -> Tokens:
         raise UserError(f"{path}: damaged token cache ({error}). Delete the file; it is made again.") from error
 
     def modality(name: str) -> ModalityTokens:
+        count, rarity = len(tensors[name]), tensors.get(f"{name}.rarity")
+        if f"{name}_lift.offsets" not in tensors:
+            return ModalityTokens(tensors[name], CellOperator(0, count, count), rarity)
         offsets, indices = tensors[f"{name}_lift.offsets"], tensors[f"{name}_lift.indices"].int()
-        lift = LiftingOperator(offsets, indices, tensors[f"{name}_lift.values"], len(tensors[name]))
-        return ModalityTokens(tensors[name], lift)
+        return ModalityTokens(
+            tensors[name], LiftingOperator(offsets, indices, tensors[f"{name}_lift.values"], count), rarity
+        )
 
     return Tokens(modality("rgb"), modality("xyz"), tensors["foreground"].long(), int(tensors["size"]))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from utils.errors import UserError
 from utils.thresholds import DEFAULT_RATE
+from utils.view import VIEWS
 
 if TYPE_CHECKING:
     from utils.checkpoint import CheckpointName
@@ -264,15 +265,16 @@ def add_checkpoint_option(parser: argparse.ArgumentParser, checkpoints: str, fil
 
 
 def add_extractor_options(parser: argparse.ArgumentParser) -> None:
-    """--extractor, --extractor_mode, --keep_blocks, --rgb_weights, --xyz_weights; None where the user says nothing."""
+    """--extractor and what belongs to it, up to the files of its weights; None where the user says nothing."""
     group = parser.add_argument_group(
         "extractors",
         "Inference reads these from the JSON beside the checkpoint; options that contradict it are refused.",
     )
     group.add_argument(
         "--extractor",
-        choices=("dino_pointmae", "handcrafted"),
-        help="dino_pointmae: the paper's frozen transformers; handcrafted: no weights needed (default: dino_pointmae)",
+        choices=("dino_pointmae", "cnn_normals", "handcrafted"),
+        help="dino_pointmae: the paper's frozen transformers; cnn_normals: one small CNN, whose weights come with pip, "
+        "on colours and surface normals; handcrafted: no weights needed (default: dino_pointmae)",
     )
     group.add_argument(
         "--extractor_mode",
@@ -286,6 +288,19 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=(12, 8, 4, 1),
         help="transformer blocks kept of both extractors (default: 12)",
+    )
+    group.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="of cnn_normals: efficientnet_lite0, _lite1 or _lite2 with the weights of pip's packages, or a model of "
+        "timm, for example resnet18 or vit_small_patch8_224.dino, with weights from its hub or of --rgb_weights "
+        "(default: efficientnet_lite0)",
+    )
+    group.add_argument(
+        "--view",
+        choices=VIEWS,
+        help="what the extractor looks at: the square around the valid points, or the frame (default: frame; object "
+        "with cnn_normals)",
     )
     _add_weights_options(group)
 

@@ -14,6 +14,8 @@ from models.tokens import ModalityTokens, Tokens
 from utils.devices import DTYPES, autocast
 
 LEARNING_RATE = 1e-3
+RARITY_POWERS = (1.0, 1.5)
+"""Of RGB's and of geometry's rarity in a discrepancy: how a part is lit changes its colours, but not its shape."""
 
 
 class CrossmodalDetector(nn.Module):
@@ -64,16 +66,27 @@ class CrossmodalDetector(nn.Module):
 
     @torch.no_grad()
     def predict(self, tokens: Tokens, aggregation: str = "product") -> AnomalyMap:
-        """Anomaly map of one sample; all zero when it has no foreground.
+        """Anomaly map of one sample on its pixel grid; all zero when it has no foreground.
 
         Args:
             tokens: of the sample. aggregation: `product` (the paper's), `sum`, `max`, `2d` or `3d`.
         """
-        psi_3d, psi_2d = (
-            scatter_to_grid(self._discrepancies(*way), tokens.foreground, tokens.size)
-            for way in ((self.rgb_to_xyz, tokens.rgb, tokens.xyz), (self.xyz_to_rgb, tokens.xyz, tokens.rgb))
-        )
-        return make_anomaly_map(psi_2d, psi_3d, aggregation)
+        return make_anomaly_map(*self.discrepancies(tokens), aggregation)
+
+    @torch.no_grad()
+    def discrepancies(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        """Discrepancy of RGB and of geometry on the grid of the tokens, (size, size) each, 0 on the background.
+
+        Where the extractor tells how rare a token is, it is the squared distance times a power of that: both are
+        squared distances, of an observation from what the other modality lets expect, and from all nominal ones.
+        """
+        found = []
+        ways = (self.xyz_to_rgb, tokens.xyz, tokens.rgb), (self.rgb_to_xyz, tokens.rgb, tokens.xyz)
+        for (mapper, source, target), power in zip(ways, RARITY_POWERS, strict=True):
+            psi = self._discrepancies(mapper, source, target)
+            psi = psi if target.rarity is None else psi.square() * target.rarity**power
+            found.append(scatter_to_grid(psi, tokens.foreground, tokens.size))
+        return found[0], found[1]
 
     def _discrepancies(self, mapper: CrossmodalMapper, source: ModalityTokens, target: ModalityTokens) -> Tensor:
         """Discrepancy at each foreground pixel, (P,)."""

@@ -23,6 +23,7 @@ h is the width of g, out that of m; P pixels, G tokens T.
 import torch
 from torch import Tensor, nn
 
+from models.cells import CellOperator
 from models.lifting import LiftingOperator
 
 EPSILON = 1e-6
@@ -64,7 +65,7 @@ class LastLayerLoss:
         self.weighted = torch.zeros_like(self.projected, dtype=torch.float32)  # (G, h) Lᵀ(α·g)
         self.alpha = torch.zeros_like(self.offset)  # (G, 1) Lᵀα
 
-    def add(self, activations: Tensor, lift: LiftingOperator, norms: Tensor) -> Tensor:
+    def add(self, activations: Tensor, lift: LiftingOperator | CellOperator, norms: Tensor) -> Tensor:
         """Add a block of pixels of the image.
 
         Args:

@@ -3,16 +3,23 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-MAPPERS = {"mlp": ("projection",), "mlp_big": tuple(f"projection_{letter}" for letter in "abcde")}
+MAPPERS = {
+    "mlp": ("projection",),
+    "mlp_big": tuple(f"projection_{letter}" for letter in "abcde"),
+    "mlp_wide": ("projection",),
+}
 """Names of the inner layers of each variant, in order; parameter names are those of the published checkpoints."""
+
+WIDENING = {"mlp_wide": 3}
+"""How much wider than (in + out) // 2 the inner layers of a variant are, where they are."""
 
 
 class CrossmodalMapper(nn.Module):
-    """Linear in→h, GELU, inner layers h→h each with GELU, Linear h→out, with h = (in + out) // 2."""
+    """Linear in→h, GELU, inner layers h→h each with GELU, Linear h→out, with h = (in + out) // 2 or wider."""
 
     def __init__(self, in_width: int, out_width: int, variant: str) -> None:
         super().__init__()
-        hidden = (in_width + out_width) // 2
+        hidden = _hidden_width(in_width, out_width, variant)
         self.inner = MAPPERS[variant]
         self.input = nn.Linear(in_width, hidden)
         for name in self.inner:
@@ -44,17 +51,24 @@ class CrossmodalMapper(nn.Module):
 
 
 def mapper_variant(state: dict[str, Tensor]) -> str:
-    """Which variant a checkpoint holds, from its parameter names."""
-    return "mlp_big" if "projection_a.weight" in state else "mlp"
+    """Which variant a checkpoint holds, from its parameters."""
+    if "projection_a.weight" in state:
+        return "mlp_big"
+    widths = state["input.weight"].shape[1], state["output.weight"].shape[0]
+    return "mlp_wide" if len(state["input.weight"]) == _hidden_width(*widths, "mlp_wide") else "mlp"
+
+
+def _hidden_width(in_width: int, out_width: int, variant: str) -> int:
+    return (in_width + out_width) // 2 * WIDENING.get(variant, 1)
 
 
 def mapper_widths(state: dict[str, Tensor]) -> tuple[int, int]:
     """Input and output width of a checkpoint's mapper.
 
     Raises:
-        RuntimeError: the hidden width is not half their sum, so that a mapper of these widths may be far larger.
+        RuntimeError: the hidden width is not that of a variant, so that a mapper of these widths may be far larger.
     """
     (hidden, in_width), (out_width, before) = state["input.weight"].shape, state["output.weight"].shape
-    if hidden != before or hidden != (in_width + out_width) // 2:
-        raise RuntimeError(f"layers {in_width}→{hidden} and {before}→{out_width}, expected half the sum in between")
+    if hidden != before or hidden != _hidden_width(in_width, out_width, mapper_variant(state)):
+        raise RuntimeError(f"layers {in_width}→{hidden} and {before}→{out_width}, not the width of a variant")
     return in_width, out_width

@@ -12,9 +12,12 @@ from models.cfm import training
 from models.cfm.detector import CrossmodalDetector
 from models.extractors import Extractor, ExtractorOptions, build_extractor
 from models.token_store import GridSample, extract_batch
+from models.tokens import Tokens
+from models.view_maps import make_view_map
 from utils.checkpoint import CheckpointName
 from utils.errors import UserError
 from utils.files import sha256_files
+from utils.view import ViewSettings
 
 AGGREGATION = "product"  # the paper's
 
@@ -29,6 +32,11 @@ class CFMPipeline:
     aggregation: str = AGGREGATION
 
     @property
+    def view(self) -> ViewSettings | None:
+        """What of a sample the extractor looks at; samples are to be made with it."""
+        return self.extractor.view
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What thresholds for the maps depend on besides the weights."""
         return {"aggregation": self.aggregation}
@@ -36,8 +44,15 @@ class CFMPipeline:
     def maps(self, samples: Sequence[GridSample]) -> list[AnomalyMap]:
         """The map of each sample of a batch, on the CPU."""
         tokens = extract_batch(samples, self.extractor, self.device)
-        found = [self.detector.predict(t, self.aggregation) for t in tokens]
+        found = [self._map(*pair) for pair in zip(tokens, samples, strict=True)]
         return [anomaly_map.cpu() for anomaly_map in found]  # predicting does not wait for the GPU, this does
+
+    def _map(self, tokens: Tokens, sample: GridSample) -> AnomalyMap:
+        """On the frame's grid, whatever the extractor looked at."""
+        if self.view is None or sample.view is None:
+            return self.detector.predict(tokens, self.aggregation)
+        found = self.detector.discrepancies(tokens)
+        return make_view_map(*found, self.aggregation, sample.view.valid, sample.view.window)
 
 
 def load_pipeline(
@@ -54,7 +69,8 @@ def load_pipeline(
     Args:
         name: of the run. device: where it runs. precision: `fp32`, `bf16`, or None for that of the run.
         rgb_weights, xyz_weights: of the extractor, instead of the public files.
-        aggregation: of the maps. given: what is asked of the extractor: `extractor`, `mode`, `keep_blocks`.
+        aggregation: of the maps.
+        given: what is asked of the extractor: `extractor`, `mode`, `keep_blocks`, `backbone`, `view`.
 
     Returns:
         The pipeline, and the settings beside the checkpoint, None when there are none.
@@ -65,7 +81,8 @@ def load_pipeline(
     detector, settings, state = training.load(name, precision)
     chosen = extractor_settings(settings, given or {})
     modes = chosen.get("mode", "eval"), chosen.get("keep_blocks", 12)
-    options = ExtractorOptions(*modes, detector.precision, rgb_weights, xyz_weights)
+    look = chosen.get("backbone"), chosen_view(chosen)
+    options = ExtractorOptions(*modes, detector.precision, rgb_weights, xyz_weights, *look)
     extractor = build_extractor(chosen["extractor"], device, options, state)
     training.check_extractor(extractor, detector, settings)
     return CFMPipeline(extractor, detector.to(device), device, aggregation), settings
@@ -85,14 +102,21 @@ def extractor_settings(settings: Mapping[str, Any] | None, given: Mapping[str, A
             )
         return {"extractor": "dino_pointmae", "mode": "batchnorm", "keep_blocks": 12, **given}
     chosen: dict[str, Any] = settings["config"]["extractor"]
+    trained = {**chosen, "view": chosen_view(chosen)}
     for name, value in given.items():
-        if value != chosen.get(name):
+        if value != trained.get(name):
             option = "--extractor_mode" if name == "mode" else f"--{name}"
             raise UserError(
-                f"{option} {value}: the checkpoint was trained with {chosen.get(name, 'no such setting')} "
+                f"{option} {value}: the checkpoint was trained with {trained.get(name, 'no such setting')} "
                 f"({chosen['extractor']}). Leave the option out."
             )
     return chosen
+
+
+def chosen_view(extractor: Mapping[str, Any]) -> str:
+    """`object` or `frame`: what the extractor of these settings looks at."""
+    view = extractor.get("view")
+    return str(view["kind"]) if isinstance(view, Mapping) else "frame"
 
 
 def weights_sha256(name: CheckpointName) -> str:

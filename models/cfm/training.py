@@ -5,6 +5,7 @@ state dicts. Beside them: `CFM_….json` settings, `CFM_….jsonl` losses, `CFM_
 that has any, and, while a run is under way, `CFM_resume_….pth`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from models.cfm.detector import LEARNING_RATE, CrossmodalDetector
 from models.extractors import Extractor
-from models.tokens import Tokens
+from models.tokens import Tokens, join_cells
 from utils.checkpoint import CheckpointName, load_settings, load_state, save_checkpoint
 from utils.devices import DTYPES
 from utils.errors import UserError
@@ -23,14 +24,26 @@ from utils.training import SAVE_SECONDS, resume_path, train_run
 PART = "CFM"
 RGB_TO_XYZ, XYZ_TO_RGB, EXTRACTOR = "CFM_2Dto3D", "CFM_3Dto2D", "CFM_extractor"
 
+PAPER: tuple[str, float | None] = ("mlp", 1.0)
+DEFAULTS: dict[str, tuple[str, float | None]] = {"cnn_normals": ("mlp_wide", None)}
+"""Mapper and pixel fraction for an extractor where they are not the paper's: narrow tokens need wide mappers."""
+
+CELL_RATE = 2e-3
+"""First learning rate for tokens in cells; it falls to 0 as a cosine does."""
+UPDATES = 1500
+"""Of a run on cells, about, or one a step where there are more steps: few images take as many as many do."""
+CELLS = 512 * UPDATES
+"""That all updates of a run see together, about, unless a share is asked for; so every class takes as long."""
+
 
 @dataclass(frozen=True)
 class CFMConfig:
     """Everything that decides the trained weights.
 
     extractor: its fingerprint. data: a hash of the training files, and how many were to be used.
-    mapper: `mlp` or `mlp_big`. precision: `fp32` or `bf16`. epochs, batch_size, seed: of the run.
-    pixel_fraction: share of an image's foreground pixels that each step sees, drawn anew, in (0, 1].
+    mapper: one of MAPPERS. precision: `fp32` or `bf16`. epochs, batch_size, seed: of the run.
+    pixel_fraction: share of an image's foreground pixels that each step sees, drawn anew, in (0, 1]; None, for tokens
+        in cells: such that a run sees CELLS.
     """
 
     extractor: Mapping[str, Any]
@@ -40,29 +53,49 @@ class CFMConfig:
     epochs: int
     batch_size: int
     seed: int
-    pixel_fraction: float
+    pixel_fraction: float | None
 
 
 class CFMLearner:
-    """Both mappers and their optimiser, Adam (CFM paper, section 4)."""
+    """Both mappers and their optimiser, Adam (CFM paper, section 4).
+
+    Tokens in cells are drawn from all images of a batch together, and several times a step where the images are few;
+    the learning rate then falls to 0.
+    """
 
     def __init__(self, tokens: Sequence[Tokens], config: CFMConfig, device: torch.device) -> None:
         """tokens: one item a training image. config: of the run. device: where it runs."""
         widths = tokens[0].rgb.tokens.shape[1], tokens[0].xyz.tokens.shape[1]
         self.detector = CrossmodalDetector(*widths, config.mapper, config.precision, config.seed).to(device)
         self.optimizer = torch.optim.Adam(self.detector.parameters(), lr=LEARNING_RATE)
-        self.pixel_fraction = config.pixel_fraction
+        self.pixel_fraction, self.in_cells = config.pixel_fraction, tokens[0].in_cells
+        steps = config.epochs * math.ceil(len(tokens) / config.batch_size)
+        self.updates = max(1, round(UPDATES / steps)) if self.in_cells else 1  # of each step
+        self.done, self.all_updates = 0, steps * self.updates
         # On a GPU once, for all epochs; copies nothing that is there.
         self.tokens = [image.to(device) for image in tokens] if device.type == "cuda" else tokens
 
     def step(self, batch: list[int], generator: torch.Generator) -> dict[str, Tensor]:
-        """One optimiser step on these images; returns the losses."""
+        """The optimiser's steps on these images; returns the last losses."""
         images = [self.tokens[i] for i in batch]
-        if self.pixel_fraction < 1:
-            images = [image.draw_pixels(self.pixel_fraction, generator) for image in images]
+        for _ in range(self.updates):
+            losses = self._update(images, generator)
+        return losses
+
+    def _update(self, images: list[Tokens], generator: torch.Generator) -> dict[str, Tensor]:
+        if self.in_cells:
+            rate = CELL_RATE * (1 + math.cos(math.pi * self.done / self.all_updates)) / 2
+            self.optimizer.param_groups[0]["lr"] = rate
+        n_pixels = sum(len(image.foreground) for image in images)
+        share = self.pixel_fraction
+        if share is None:
+            share = min(1.0, CELLS / self.all_updates / max(1, n_pixels))
+        if share < 1:
+            images = [image.draw_pixels(share, generator) for image in images]
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self.detector.backward(images)
+        losses = self.detector.backward([join_cells(images)] if self.in_cells else images)
         self.optimizer.step()
+        self.done += 1
         return losses
 
     def after_epoch(self) -> dict[str, float]:
@@ -71,12 +104,14 @@ class CFMLearner:
 
     def state_dict(self) -> dict[str, Any]:
         """Of the mappers and the optimiser."""
-        return {"detector": self.detector.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state = {"detector": self.detector.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {**state, "updates": self.done}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take such a state back."""
         self.detector.load_state_dict(state["detector"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.done = int(state["updates"])
 
 
 def train(

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from models.anomaly_map import make_anomaly_map
+from models.anomaly_map import DefectMap, make_anomaly_map
 from models.dbmrnet import scoring
 from models.dbmrnet.inputs import Inputs, prepare
 from models.dbmrnet.masking import disjoint_masks
 from models.dbmrnet.neighbours import CANDIDATES, nearest_in_plane
 from models.dbmrnet.network import MaskedReconstruction, Reconstruction, unpatchify
-from models.dbmrnet.scoring import DefectMap, Discrepancies
+from models.dbmrnet.scoring import Discrepancies
 from models.dbmrnet.settings import ModelSettings
 from models.token_store import GridSample
 from utils.devices import autocast

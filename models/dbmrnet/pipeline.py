@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from models.anomaly_map import DefectMap
 from models.dbmrnet import training
 from models.dbmrnet.detector import DBMRNetDetector
-from models.dbmrnet.scoring import DefectMap
 from models.dbmrnet.settings import FUSIONS, SCORES
 from models.token_store import GridSample
 from utils.checkpoint import CheckpointName
@@ -22,6 +22,8 @@ class DBMRNetPipeline:
     detector: DBMRNetDetector
     score: str = SCORES[0]
     fusion: str = FUSIONS[0]
+    view: None = None
+    """Of samples: it takes their grid, and cuts what it looks at out of that (`settings.view`)."""
 
     @property
     def settings(self) -> dict[str, Any]:

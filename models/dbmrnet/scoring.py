@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.anomaly_map import AnomalyMap
 from models.dbmrnet.camera import sample_grid
 from models.dbmrnet.inputs import Inputs, grid_pixels, to_metres, to_window
 from models.dbmrnet.neighbours import take
@@ -30,23 +29,6 @@ class Discrepancies:
 
     features: tuple[Tensor, Tensor] | None
     residuals: tuple[Tensor, Tensor] | None
-
-
-@dataclass(frozen=True)
-class DefectMap(AnomalyMap):
-    """An anomaly map whose scale is fixed by nominal samples, so that nothing is normalised by the image itself."""
-
-    def aupro_map(self) -> Tensor:
-        """The smoothed map."""
-        return self.smoothed
-
-    def pixel_map(self) -> Tensor:
-        """The smoothed map."""
-        return self.smoothed
-
-    def image_score(self) -> float:
-        """Maximum of the smoothed map."""
-        return float(self.smoothed.max())
 
 
 def image_feature_distance(inputs: Inputs, true: Reconstruction, rebuilt: Reconstruction) -> Tensor:

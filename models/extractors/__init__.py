@@ -11,6 +11,7 @@ from torch import Tensor
 from models.token_store import GridSample
 from models.tokens import Tokens
 from utils.errors import UserError
+from utils.view import ViewSettings
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class ExtractorOptions:
     """What a user may choose about an extractor; each takes what concerns it.
 
     mode: `eval` or `batchnorm`. keep_blocks: 12, 8, 4 or 1. precision: `fp32` or `bf16`.
-    rgb_weights, xyz_weights: files to use instead of the public ones.
+    rgb_weights, xyz_weights: files to use instead of the public ones. backbone: of `cnn_normals`.
+    view: `object` or `frame`; None for the extractor's own.
     """
 
     mode: str = "eval"
@@ -26,6 +28,8 @@ class ExtractorOptions:
     precision: str = "fp32"
     rgb_weights: Path | None = None
     xyz_weights: Path | None = None
+    backbone: str | None = None
+    view: str | None = None
 
 
 class Extractor(Protocol):
@@ -38,6 +42,10 @@ class Extractor(Protocol):
     @property
     def xyz_width(self) -> int:
         """D_3D, the width of the geometry tokens."""
+
+    @property
+    def view(self) -> ViewSettings | None:
+        """The view of a sample that it looks at; None: the sample's grid."""
 
     def fit(self, samples: Iterable[GridSample]) -> None:
         """Learn statistics from nominal samples; a pretrained extractor does not look at them."""
@@ -55,16 +63,32 @@ class Extractor(Protocol):
 def _dino_pointmae(device: torch.device, options: ExtractorOptions, state: Mapping[str, Tensor]) -> Extractor:
     from models.extractors.dino_pointmae import build_dino_pointmae
 
-    return build_dino_pointmae(device, **vars(options))
+    own = options.mode, options.keep_blocks, options.precision, options.rgb_weights, options.xyz_weights
+    return build_dino_pointmae(device, *own, _view(options))
 
 
 def _handcrafted(device: torch.device, options: ExtractorOptions, state: Mapping[str, Tensor]) -> Extractor:
     from models.extractors.handcrafted import Handcrafted
 
-    return Handcrafted.from_state(state) if state else Handcrafted()
+    extractor = Handcrafted.from_state(state) if state else Handcrafted()
+    extractor.view = _view(options)
+    return extractor
+
+
+def _cnn_normals(device: torch.device, options: ExtractorOptions, state: Mapping[str, Tensor]) -> Extractor:
+    from models.extractors import backbone, cnn_normals
+
+    name, view = options.backbone or backbone.DEFAULT, options.view or "object"
+    return cnn_normals.build_cnn_normals(device, name, options.precision, view, options.rgb_weights, state)
+
+
+def _view(options: ExtractorOptions) -> ViewSettings | None:
+    """The frame is what the paper's extractor looks at, and the sample's grid shows it."""
+    return ViewSettings("object") if options.view == "object" else None
 
 
 EXTRACTORS: dict[str, Callable[[torch.device, ExtractorOptions, Mapping[str, Tensor]], Extractor]] = {
+    "cnn_normals": _cnn_normals,
     "dino_pointmae": _dino_pointmae,
     "handcrafted": _handcrafted,
 }

@@ -13,6 +13,7 @@ from models.point_ops import group_points
 from models.token_store import GridSample
 from models.tokens import PointGroups, Tokens, group_clouds, make_tokens
 from utils.devices import DTYPES
+from utils.view import ViewSettings
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class DinoPointMAESettings:
         in training mode).
     keep_blocks: transformer blocks kept of both extractors: 12, 8, 4 or 1.
     precision: type of the matrix products, `fp32` or `bf16`.
-    rgb_sha256, xyz_sha256: of the weight files.
+    rgb_sha256, xyz_sha256: of the weight files. view: what it looks at; None: the sample's grid.
     """
 
     mode: str
@@ -32,6 +33,7 @@ class DinoPointMAESettings:
     precision: str
     rgb_sha256: str
     xyz_sha256: str
+    view: ViewSettings | None = None
 
 
 class DinoPointMAE:
@@ -44,6 +46,7 @@ class DinoPointMAE:
     ) -> None:
         self.image, self.cloud, self.settings = image, cloud, settings
         self.rgb_width, self.xyz_width = dino.WIDTH, cloud.width
+        self.view = settings.view
 
     def fit(self, samples: Iterable[GridSample]) -> None:
         """Nothing to learn: both extractors are pretrained."""
@@ -54,7 +57,8 @@ class DinoPointMAE:
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that the tokens depend on besides the sample, as JSON values."""
-        return {"extractor": self.name, **asdict(self.settings)}
+        found = {"extractor": self.name, **asdict(self.settings)}
+        return found if self.view else {name: value for name, value in found.items() if name != "view"}
 
     @torch.no_grad()
     def extract(self, rgb: Tensor, xyz: Tensor, valid: Tensor) -> list[Tokens]:
@@ -89,11 +93,12 @@ def build_dino_pointmae(
     precision: str,
     rgb_weights: Path | None,
     xyz_weights: Path | None,
+    view: ViewSettings | None = None,
 ) -> DinoPointMAE:
     """Load both extractors strictly.
 
     Args:
-        device: where they run. mode, keep_blocks, precision: see DinoPointMAESettings.
+        device: where they run. mode, keep_blocks, precision, view: see DinoPointMAESettings.
         rgb_weights, xyz_weights: files to use instead of the public ones, which are downloaded on first use.
 
     Raises:
@@ -108,5 +113,6 @@ def build_dino_pointmae(
         encoder.prune(keep_blocks)
         encoder.set_precision(DTYPES[precision])
         encoder.to(device)
-    settings = DinoPointMAESettings(mode, keep_blocks, precision, *map(weights.weight_sha256, (rgb_path, xyz_path)))
+    hashes = weights.weight_sha256(rgb_path), weights.weight_sha256(xyz_path)
+    settings = DinoPointMAESettings(mode, keep_blocks, precision, *hashes, view)
     return DinoPointMAE(image, cloud, settings)

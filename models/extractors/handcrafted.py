@@ -12,6 +12,7 @@ Sources of the parts: opponent colours (van de Sande et al., PAMI 2010), Gaussia
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from functools import lru_cache
 from itertools import combinations
 from typing import Any
@@ -19,10 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.token_store import GridSample
+from models.token_store import GridSample, seen_by
 from models.tokens import PointGroups, Tokens, group_clouds, make_tokens
 from utils.devices import send
 from utils.errors import UserError
+from utils.view import ViewSettings
 
 VERSION = 1
 """Part of the fingerprint: to be raised when the descriptors change."""
@@ -45,6 +47,7 @@ class Handcrafted:
 
     def __init__(self) -> None:
         self._statistics: dict[str, Tensor] = {}
+        self.view: ViewSettings | None = None
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> "Handcrafted":
@@ -71,7 +74,8 @@ class Handcrafted:
         digest = hashlib.sha256()
         for name in sorted(self._statistics):
             digest.update(self._statistics[name].numpy().tobytes())
-        return {"extractor": self.name, "version": VERSION, "statistics": digest.hexdigest()}
+        view = {"view": asdict(self.view)} if self.view else {}
+        return {"extractor": self.name, "version": VERSION, "statistics": digest.hexdigest(), **view}
 
     @torch.no_grad()
     def fit(self, samples: Iterable[GridSample]) -> None:
@@ -81,7 +85,7 @@ class Handcrafted:
             UserError: they have not a single valid point, or there are none.
         """
         sums = {"rgb": torch.zeros(3, self.rgb_width).double(), "xyz": torch.zeros(3, self.xyz_width).double()}
-        for sample in samples:
+        for sample in (seen_by(self.view, [sample])[0] for sample in samples):
             groups = group_clouds(sample.xyz[None], sample.valid[None], N_GROUPS)[0]
             tokens = make_tokens(*_describe(sample.rgb, sample.xyz, sample.valid, groups), groups, sample.rgb.shape[-1])
             pixels = {"rgb": tokens.rgb.lifted(), "xyz": tokens.xyz.lifted()}

@@ -8,8 +8,18 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import cases, demo_case, machine, one_class, plain_cfm, preprocessing_cases, run, stage_cases
-from benchmarks.kinds import KINDS, STAGES, Kind
+from benchmarks import (
+    cases,
+    cell_cases,
+    demo_case,
+    machine,
+    one_class,
+    plain_cfm,
+    preprocessing_cases,
+    run,
+    stage_cases,
+)
+from benchmarks.kinds import CELLS, KINDS, STAGES, Kind
 from benchmarks.measure import Case, Setting, call, measure
 from datasets.records import scan
 from datasets.sample import load_sample
@@ -47,6 +57,8 @@ def one_block(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_table_names_functions_and_baselines_that_exist() -> None:
     methods = {"extraction", "inference", "training", "stages", "dbmrnet"}
     assert set(KINDS) == {*methods, "preprocessing", "metrics", "demo"}
+    for name in (case.function for added in CELLS.values() for case in added.values()):
+        assert callable(getattr(cell_cases, name.removeprefix("cell_cases.")))
     for kind in KINDS.values():
         for name in [kind.prepare] * bool(kind.prepare) + [case.function for case in kind.cases.values()]:
             module, function = name.split(".")
@@ -70,6 +82,15 @@ def test_cases_of_the_project(name: str, one_block: None, setting: Setting) -> N
     assert set(row) == FIELDS
     assert (row["images"], row["repetitions"], row["device"], row["gpu_gib"]) == (1, 1, "cpu", None)
     assert row["seconds"] == row["fastest"] > 0
+
+
+@pytest.mark.parametrize("name", ["extraction", "inference", "inference_with_reading", "training"])
+def test_cases_of_cnn_normals(name: str, setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cases, "FILES", {"cpu": 1})
+    cases.write_files(setting)
+    row = measure(once(f"cell_cases.{name}", "fp32"), setting)
+    assert set(row) == FIELDS
+    assert row["images"] == (4 if name == "training" else 1)
 
 
 def test_training_on_a_share_of_the_pixels(one_block: None, setting: Setting) -> None:

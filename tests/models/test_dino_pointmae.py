@@ -12,6 +12,7 @@ from models.cfm.detector import CrossmodalDetector
 from models.extractors.dino import DinoEncoder
 from models.extractors.dino_pointmae import DinoPointMAE
 from models.extractors.point_mae import CHOSEN_BLOCKS, PointMAEEncoder
+from models.lifting import LiftingOperator
 from models.tokens import Tokens
 
 Build = Callable[..., DinoPointMAE]
@@ -103,6 +104,8 @@ def test_second_pass_is_bit_equal_and_a_batch_is_its_samples(
         assert torch.equal(a.xyz.tokens, b.xyz.tokens)
         torch.testing.assert_close(a.rgb.tokens, single.rgb.tokens, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(a.xyz.tokens, single.xyz.tokens, rtol=1e-4, atol=1e-4)
+        assert isinstance(a.xyz.lift, LiftingOperator)
+        assert isinstance(single.xyz.lift, LiftingOperator)
         assert torch.equal(a.xyz.lift.values, single.xyz.lift.values)
 
 

@@ -24,10 +24,13 @@ class FakeSample:
     rgb: Tensor
     xyz: Tensor
     valid: Tensor
+    view: None = None
 
 
 class FakeExtractor:
     """Makes the tokens of the seed; counts the samples it has seen."""
+
+    view = None
 
     def __init__(self, make: MakeTokens, setting: str = "a") -> None:
         self.make, self.setting, self.seen = make, setting, 0

@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.anomaly_map import AnomalyMap, make_anomaly_map
+from models.anomaly_map import AnomalyMap, DefectMap, make_anomaly_map
 from models.dbmrnet.inputs import Inputs
 from models.dbmrnet.network import MaskedReconstruction
 from models.dbmrnet.scoring import (
-    DefectMap,
     image_feature_distance,
     image_residual,
     point_feature_distance,
