@@ -341,5 +341,5 @@ def test_declared_widths_cannot_make_a_larger_network_than_the_file(tmp_path: Pa
     state = {"input.weight": torch.zeros(1, 1_000_000), "output.weight": torch.zeros(8, 1)}
     for part in (training.RGB_TO_XYZ, training.XYZ_TO_RGB):
         save_state(name.path(part), state)
-    with pytest.raises(UserError, match=r"not a pair of crossmodal mappers \(layers 1000000→1 and 1→8, expected half"):
+    with pytest.raises(UserError, match=r"not a pair of crossmodal mappers \(layers 1000000→1 and 1→8, not the width"):
         training.load(name, None)
