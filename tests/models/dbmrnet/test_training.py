@@ -120,7 +120,7 @@ def test_total_weighs_the_cross_loss(cross_weight: float, images: Inputs) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("cross_loss", CROSS_LOSSES)
 def test_every_loss_falls_to_a_third(cross_loss: str, make_dome: Callable[..., Sample], tmp_path: Path) -> None:
-    config = replace(CONFIG, model=replace(MODEL, cross_loss=cross_loss), epochs=60)
+    config = replace(CONFIG, model=replace(MODEL, cross_loss=cross_loss), epochs=90)
     images = prepare([make_dome(seed) for seed in range(4)], config.model, config.seed, CPU)
     entries: list[Entry] = []
     training.train(images, None, config, name_of(tmp_path, config), False, entries.append)
