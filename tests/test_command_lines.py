@@ -65,6 +65,7 @@ def evaluated(scenes: Path, trained: Path, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
+# Slow, as those below: a class is prepared, trained and evaluated as a user does it, once for all of them.
 @pytest.mark.slow
 def test_result_files(evaluated: Path) -> None:
     result = json.loads((evaluated / "q/biscuit_12ep_4bs.json").read_text())
@@ -287,6 +288,7 @@ def public_files(
     return folder
 
 
+# Slow, as the next: the paper's networks have one size, and the expected figures are theirs.
 @pytest.mark.slow
 def test_original_authors_checkpoint_in_the_papers_setting(
     public_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -18,8 +18,8 @@ from utils.checkpoint import CheckpointName
 from utils.class_run import ClassRun
 from utils.evaluation import evaluate
 
-# Slow: nothing is found by a network that has seen fewer scenes or half the epochs. One is trained for all but the last
-# test, for about a minute.
+# Slow: one network is trained for all tests, another for the last. After 30 epochs on 48 scenes, half of the steps,
+# dents were found with an I-AUROC of .81 only.
 pytestmark = pytest.mark.slow
 
 CLASS, SIZE, GRID = "cap", 240, 160  # pixels of a scene and of a sample

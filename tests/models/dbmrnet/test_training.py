@@ -117,6 +117,7 @@ def test_total_weighs_the_cross_loss(cross_weight: float, images: Inputs) -> Non
     assert float(learner._total(losses)) == pytest.approx(11 + 100 * cross_weight)
 
 
+# Slow: after 60 epochs it hangs on the number of threads whether a third is reached; after 90 a quarter is.
 @pytest.mark.slow
 @pytest.mark.parametrize("cross_loss", CROSS_LOSSES)
 def test_every_loss_falls_to_a_third(cross_loss: str, make_dome: Callable[..., Sample], tmp_path: Path) -> None:
@@ -129,6 +130,7 @@ def test_every_loss_falls_to_a_third(cross_loss: str, make_dome: Callable[..., S
         assert last < entries[0][loss] / 3, loss
 
 
+# Slow: a sample is learnt by heart in hundreds of steps only.
 @pytest.mark.slow
 def test_one_sample_is_overfitted(images: Inputs, tmp_path: Path) -> None:
     one = images.select(torch.tensor([1]))
