@@ -4,12 +4,11 @@
 #
 #   bash setup.sh                     with python3
 #   PYTHON=python3.12 bash setup.sh   with another interpreter (3.10 or newer)
-#   bash setup.sh --browser           also a browser, which only the tests of HTML pages need
+#   bash setup.sh --dev               also what the checks need: requirements-dev.txt, and a browser for tests of pages
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 venv_python=.venv/bin/python
-stamp=.venv/requirements.sha256 # written last: holds the hash of the requirements that are installed completely
 
 say() { echo "setup: $*"; }
 fail() {
@@ -86,26 +85,30 @@ create_environment() {
     "$python" -m venv --clear .venv || fail "could not create .venv. On Debian and Ubuntu: apt-get install -y python3-venv, then run this again"
 }
 
+# Installs what a requirements file names, and imports the modules of the second argument; once for each content.
 install_requirements() {
-    say "installing requirements.txt into .venv (several GB; some minutes)"
-    "$venv_python" -m pip install --disable-pip-version-check -r requirements.txt ||
-        fail "pip could not install requirements.txt (see above). Run this again to continue"
+    local file=$1 modules=$2 stamp=".venv/${1%.txt}.sha256" wanted # the stamp is written last: what is complete
+    wanted=$(sha256sum "$file")
+    [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
+    rm -f "$stamp"
+    say "installing $file into .venv (several GB the first time; some minutes)"
+    "$venv_python" -m pip install --disable-pip-version-check -r "$file" ||
+        fail "pip could not install $file (see above). Run this again to continue"
     "$venv_python" -m pip check || fail "the packages in .venv contradict each other (see above). Remove .venv and run this again"
-    "$venv_python" -c 'import torch, torchvision, timm, scipy, sklearn, tifffile, fpsample, matplotlib, pandas' ||
+    "$venv_python" -c "import $modules" ||
         fail "the installed packages do not import (see above). Remove .venv and run this again"
+    echo "$wanted" >"$stamp"
 }
 
 case "$*" in
-    "" | --browser) ;;
-    *) fail "expected no argument or --browser, found: $*" ;;
+    "" | --dev) ;;
+    *) fail "expected no argument or --dev, found: $*" ;;
 esac
 "$venv_python" -m pip --version >/dev/null 2>&1 || create_environment
 provide_system_libraries
-wanted=$(sha256sum requirements.txt)
-if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-    rm -f "$stamp"
-    install_requirements
-    echo "$wanted" >"$stamp"
+install_requirements requirements.txt "torch, torchvision, timm, scipy, sklearn, tifffile, fpsample, matplotlib, pandas"
+if [ "$*" = --dev ]; then
+    install_requirements requirements-dev.txt "pytest, xdist, playwright.sync_api"
+    provide_browser
 fi
-[ "$*" != --browser ] || provide_browser
 say "ready: .venv, $("$venv_python" --version)"

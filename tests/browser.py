@@ -63,9 +63,7 @@ def open_page(path: Path, width: int = 1280, height: int = 900, dark: bool = Fal
     """
     executable = find_browser()
     if executable is None:
-        pytest.skip(
-            f"no browser: none of {', '.join(NAMES)} on PATH, nor playwright's own; run bash setup.sh --browser"
-        )
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} on PATH, nor playwright's own; run bash setup.sh --dev")
     context = start_browser(executable).new_context(
         viewport={"width": width, "height": height},
         color_scheme="dark" if dark else "light",

@@ -16,6 +16,7 @@ BLOB = (
     "fetch(URL.createObjectURL(new Blob(['text']))).then(answer => answer.text()).then(text => document.title = text)"
 )
 
+# Slow: a browser has to start.
 pytestmark = pytest.mark.slow
 
 

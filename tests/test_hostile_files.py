@@ -383,6 +383,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     return report
 
 
+# Slow: damage is random, and a fault is met by few of the files.
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_files_are_read_or_refused_in_words(kind: str, outcomes: dict[str, dict[str, Any]]) -> None:

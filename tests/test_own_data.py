@@ -42,6 +42,7 @@ def write_scans(folder: Path) -> None:
     (folder / "camera.json").write_text(json.dumps(content))
 
 
+# Slow: the commands as they stand, each a process with all its imports.
 @pytest.mark.slow
 def test_readme_leads_from_scans_to_maps(tmp_path: Path) -> None:
     write_scans(tmp_path / "scans")

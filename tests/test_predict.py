@@ -187,6 +187,7 @@ def wait_for_lines(out: Path, count: int) -> list[dict[str, Any]]:
     return found
 
 
+# Slow, as those below: processes that watch, are stopped or killed, each with all its imports.
 @pytest.mark.slow
 def test_a_folder_that_fills_up(tmp_path: Path) -> None:
     """It comes late, its files slowly, one broken and then repaired, one deleted."""
@@ -319,6 +320,7 @@ def test_killed_runs_go_on_to_the_same_answers(tmp_path: Path) -> None:
     assert report["midway"] >= KILLS // 3
 
 
+# Slow, as the next: detectors of both methods are trained, once for all tests that need them.
 @pytest.mark.slow
 def test_a_trained_detector_says_what_its_evaluation_says(trained: Trained, tmp_path: Path) -> None:
     """Preprocessed scenes, their layout as it is: scores, decisions and native maps up to their normalisation."""

@@ -9,14 +9,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = """#!/bin/bash
-echo "python $1 $2" >> commands
+echo "python $*" >> commands
 case "$*" in
+    *"$FAILS"*) exit 1 ;;
     -c*find_browser*) echo "look for a browser" >>commands; [ -e browser ] ;;
     --version) echo Python 3.12.0 ;;
 esac
 """
 APT = '#!/bin/bash\necho "apt $*" >> commands\n[ -n "$WORKS" ] && touch browser'
 INSTALL = "apt install -y --no-install-recommends chromium"
+REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
 
 Setup = Callable[..., tuple[int, list[str], str]]
 
@@ -24,7 +26,7 @@ Setup = Callable[..., tuple[int, list[str], str]]
 @pytest.fixture
 def setup(tmp_path: Path) -> Setup:
     """Run setup.sh in a folder of stubs; its exit status, the commands of apt, and what it says."""
-    for name in ("setup.sh", "requirements.txt", "tests/run.sh"):
+    for name in ("setup.sh", *REQUIREMENTS, "tests/run.sh"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
 
@@ -33,13 +35,15 @@ def setup(tmp_path: Path) -> Setup:
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
 
-    def run(*words: str, user: int = 0, sudo: bool = False, ubuntu: bool = False, works: bool = True) -> tuple:
+    def run(
+        *words: str, user: int = 0, sudo: bool = False, ubuntu: bool = False, works: bool = True, fails: str = "no such"
+    ) -> tuple:
         stub(".venv/bin/python", PYTHON)
         stub("bin/apt-get", APT)
         stub("bin/id", f"#!/bin/bash\necho {user}")
         stub("bin/sudo", f'#!/bin/bash\n{"shift" if sudo else "exit 1"}\n"$@"')
         stub("bin/grep", f"#!/bin/bash\nexit {0 if ubuntu else 1}")
-        environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "WORKS": "yes" if works else ""}
+        environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "WORKS": "yes" if works else "", "FAILS": fails}
         command = ["bash", *(words or ("setup.sh",))]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         commands = (tmp_path / "commands").read_text().splitlines() if (tmp_path / "commands").exists() else []
@@ -48,32 +52,64 @@ def setup(tmp_path: Path) -> Setup:
     return run
 
 
-def test_users_get_no_browser(setup: Setup, tmp_path: Path) -> None:
+def installed(folder: Path) -> list[str]:
+    """The requirements files that pip was given, in order."""
+    lines = (folder / "commands").read_text().splitlines()
+    return [line.split(" -r ")[1] for line in lines if line.startswith("python -m pip install")]
+
+
+def test_users_get_neither_browser_nor_tools(setup: Setup, tmp_path: Path) -> None:
     status, apt, said = setup()
     assert (status, apt) == (0, [])
     assert "browser" not in said
     assert "look for a browser" not in (tmp_path / "commands").read_text()
+    assert installed(tmp_path) == ["requirements.txt"]
     for script in ("00_demo.sh", "settings.sh"):
         calls = [line.strip() for line in (ROOT / script).read_text().splitlines() if "setup.sh" in line]
         assert calls == ["bash setup.sh"]
 
 
 def test_the_tests_get_one_where_there_is_none(setup: Setup) -> None:
-    status, apt, said = setup("setup.sh", "--browser")
+    status, apt, said = setup("setup.sh", "--dev")
     assert (status, apt) == (0, [INSTALL])
     assert "installing chromium" in said
     assert "warning" not in said
-    assert setup("setup.sh", "--browser")[1] == [INSTALL]  # found now: no second call
+    assert setup("setup.sh", "--dev")[1] == [INSTALL]  # found now: no second call
 
 
-def test_run_sh_asks_for_the_browser(setup: Setup, tmp_path: Path) -> None:
-    status, apt, _ = setup("tests/run.sh", "-x")
+def test_run_sh_asks_for_packages_and_browser_and_hands_its_arguments_on(setup: Setup, tmp_path: Path) -> None:
+    status, apt, _ = setup("tests/run.sh", "tests/models", "-x")
     assert (status, apt) == (0, [INSTALL])
-    assert (tmp_path / "commands").read_text().splitlines()[-1] == "python -m pytest"
+    assert installed(tmp_path) == [*REQUIREMENTS]
+    last = (tmp_path / "commands").read_text().splitlines()[-1]
+    assert last.startswith("python -m pytest -n logical ")
+    assert last.endswith(" tests/models -x")
+
+
+def test_nothing_is_installed_twice_but_what_changed_is(setup: Setup, tmp_path: Path) -> None:
+    for words in (("setup.sh",), ("setup.sh", "--dev"), ("setup.sh", "--dev"), ("setup.sh",)):
+        assert setup(*words)[0] == 0
+    assert installed(tmp_path) == [*REQUIREMENTS]  # the first call, then the second
+    for name in REQUIREMENTS:
+        (tmp_path / name).write_text("another>=1\n")
+    assert setup("setup.sh")[0] == 0
+    assert installed(tmp_path) == [*REQUIREMENTS, "requirements.txt"]
+    assert setup("setup.sh", "--dev")[0] == 0
+    assert installed(tmp_path) == [*REQUIREMENTS, *REQUIREMENTS]
+
+
+@pytest.mark.parametrize("fails", ["-r requirements-dev.txt", "pip check", "import torch", "import pytest"])
+def test_what_did_not_install_is_installed_by_the_next_call(fails: str, setup: Setup, tmp_path: Path) -> None:
+    status, _, said = setup("setup.sh", "--dev", fails=fails)
+    assert status == 1
+    assert "setup: error:" in said
+    before = installed(tmp_path)
+    assert setup("setup.sh", "--dev")[0] == 0
+    assert installed(tmp_path)[len(before) :] == [*REQUIREMENTS][before.index(before[-1]) :]
 
 
 def test_without_root_sudo_installs_it_if_it_asks_no_password(setup: Setup) -> None:
-    assert setup("setup.sh", "--browser", user=1000, sudo=True)[1] == [INSTALL]
+    assert setup("setup.sh", "--dev", user=1000, sudo=True)[1] == [INSTALL]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +121,7 @@ def test_without_root_sudo_installs_it_if_it_asks_no_password(setup: Setup) -> N
     ],
 )
 def test_where_it_cannot_be_had_setup_says_so_and_goes_on(machine: dict, commands: list[str], setup: Setup) -> None:
-    status, apt, said = setup("setup.sh", "--browser", **machine)
+    status, apt, said = setup("setup.sh", "--dev", **machine)
     assert (status, apt) == (0, commands)
     (warning,) = (line for line in said.splitlines() if "warning" in line)
     assert "skipped" in warning
@@ -94,7 +130,7 @@ def test_where_it_cannot_be_had_setup_says_so_and_goes_on(machine: dict, command
 
 
 def test_other_arguments_are_refused_before_anything_is_done(setup: Setup, tmp_path: Path) -> None:
-    status, _, said = setup("setup.sh", "--browsers")
+    status, _, said = setup("setup.sh", "--devs")
     assert status == 1
-    assert "expected no argument or --browser, found: --browsers" in said
+    assert "expected no argument or --dev, found: --devs" in said
     assert not (tmp_path / "commands").exists()

@@ -125,6 +125,7 @@ def test_they_stop_at_the_first_failure(run_script: Callable[..., tuple[int, lis
     assert run_script("06_eval_dbmrnet_mvtec.sh", MVTEC_PATH="absent") == (1, ["setup"])
 
 
+# Slow: the scripts as they are, several processes with all their imports, on images of the release's one size.
 @pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / ".venv/bin/python").exists(), reason="the scripts run in .venv")
 def test_eyecandies_scripts_lead_from_the_release_to_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

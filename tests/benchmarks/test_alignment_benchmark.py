@@ -26,6 +26,7 @@ def test_stretched_clouds_keep_their_middle() -> None:
     np.testing.assert_array_equal(alignment.stretched(cloud, 1, 1), cloud)
 
 
+# Slow: the check judges several scans together.
 @pytest.mark.slow
 def test_table_counts_by_class_and_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(alignment, "OBJECT_CLASSES", {"gear": OBJECT_CLASSES["gear"]})

@@ -106,6 +106,7 @@ def test_finished_rows_are_left_out() -> None:
     assert [(job.class_name, job.seed, job.names) for job in jobs] == [("gear", 0, ("base", "fusion=max"))]
 
 
+# Slow, as the next: scenes are made and preprocessed as the benchmark does it.
 @pytest.mark.slow
 def test_distance_to_points(root: Path) -> None:
     detector = DBMRNetDetector(ModelSettings("tiny"), "fp32", 0).eval()

@@ -109,6 +109,7 @@ def test_second_pass_is_bit_equal_and_a_batch_is_its_samples(
         assert torch.equal(a.xyz.lift.values, single.xyz.lift.values)
 
 
+# Slow: the paper's networks have one size, and what they are compared with is dense.
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_whole_method_equals_the_dense_implementation(

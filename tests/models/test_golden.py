@@ -90,7 +90,9 @@ def test_training_losses(
     expected = json.loads((GOLDEN / "training_plank.json").read_text())[variant]
     detector = golden_detector(variant)
     optimizer = torch.optim.Adam(detector.parameters(), lr=LEARNING_RATE)
-    for step in range(4):
+    # The second loss shows the direction of the first gradients, the third the size of the second ones. The mappers and
+    # tokens are the paper's, as the figures are: a step of mlp_big takes 8 s.
+    for step in range(4 if variant == "mlp" else 3):
         optimizer.zero_grad()
         losses = detector.backward([golden_tokens["plank", "eval"]])
         optimizer.step()

@@ -329,6 +329,7 @@ def test_what_cannot_be_checked(scenes: dict[str, Path], tmp_path: Path) -> None
         main([str(tmp_path)])
 
 
+# Slow: images of the release have one size.
 @pytest.mark.slow
 def test_eyecandies_raw_and_converted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -243,6 +243,7 @@ def test_stopped_run_resumes_to_the_same_bytes(realsense: Path, monkeypatch: pyt
     assert tree(target) == tree(realsense.with_name("reference"))
 
 
+# Slow: processes are started, killed and started again, each with all its imports.
 @pytest.mark.slow
 def test_killed_run_leaves_no_half_file_and_resumes(realsense: Path) -> None:
     for index in range(2, 12):

@@ -32,6 +32,7 @@ runpy.run_path("processing/preprocess_mvtec.py", run_name="__main__")
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
 
 
+# Slow, as those below: a process that may write little or nowhere, with all its imports.
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [("--workers", "1"), ("--workers", "2"), ("--workers", "1", "--in_place")])
 def test_full_disk_keeps_what_is_there(raw: Path, options: tuple[str, ...]) -> None:

@@ -156,6 +156,7 @@ def kill_again_and_again(name: str, folder: Path) -> dict[str, int]:
     return {"kills": kills, "midway": midway, "runs": runs}
 
 
+# Slow: each kill takes a run, and fewer of them miss the short moments between two files.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_killed_runs_end_in_the_same_bytes(name: str, tmp_path: Path) -> None:

@@ -198,6 +198,7 @@ def test_in_place_run_killed_between_images_and_cloud_is_repaired(raw: Path) -> 
     assert tree(raw) == finished
 
 
+# Slow: processes are started, killed and started again, each with all its imports.
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [("--family", "b"), ("--family", "a", "--in_place")])
 def test_killed_run_leaves_no_half_file_and_resumes(

@@ -175,6 +175,7 @@ def test_faults_of_the_program_keep_their_traceback() -> None:
         cli.run(main)
 
 
+# Slow: a process for each command.
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_consoles_without_utf_8_get_help(command: str) -> None:

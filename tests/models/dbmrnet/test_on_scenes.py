@@ -1,10 +1,8 @@
-"""DBMRNet from generated scenes to figures: trained on good ones of three classes, it finds defects in others."""
+"""DBMRNet from generated scenes to figures: trained on good ones of a class, it finds defects in others."""
 
-from collections.abc import Callable
-from functools import cache
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -20,78 +18,77 @@ from utils.checkpoint import CheckpointName
 from utils.class_run import ClassRun
 from utils.evaluation import evaluate
 
+# Slow: one network is trained for all tests, another for the last. After 30 epochs on 48 scenes, half of the steps,
+# dents were found with an I-AUROC of .81 only.
 pytestmark = pytest.mark.slow
 
-CLASSES = ("biscuit", "cap", "gear")
-TRAIN, VALIDATION, GOOD, DEFECTIVE = range(0, 150), range(150, 158), range(200, 210), range(210, 215)
-EPOCHS, BATCH_SIZE = 45, 8
-
-Train = Callable[[str, str], DBMRNetDetector]
-Metrics = Callable[[str], dict[str, dict[str, Any]]]
+CLASS, SIZE, GRID = "cap", 240, 160  # pixels of a scene and of a sample
+TRAIN, VALIDATION, GOOD, DEFECTIVE = range(0, 80), range(150, 156), range(200, 216), range(220, 230)
+EPOCHS, BATCH_SIZE = 36, 8
 
 
-def scene(class_name: str, defect: str | None, seed: int) -> Sample:
+def scene(defect: str | None, seed: int) -> Sample:
     """A generated scene without its ground plane."""
-    made = render_scene(class_name, defect, 400, [5, seed])
-    return make_sample(made.rgb, made.xyz * made.surface.object_mask[..., None], made.gt)
+    made = render_scene(CLASS, defect, SIZE, [5, seed])
+    return make_sample(made.rgb, made.xyz * made.surface.object_mask[..., None], made.gt, size=GRID)
+
+
+def train(masked_centres: str, epochs: int, folder: Path) -> DBMRNetDetector:
+    """A detector of preset small, trained on good scenes."""
+    settings = ModelSettings("small", masked_centres=masked_centres)
+    run = "fp32", epochs, BATCH_SIZE, 0, settings.sizes.learning_rate, 10
+    blank = DBMRNetDetector(settings, "fp32", 0)
+    images, validation = (blank.prepare([scene(None, i) for i in seeds]) for seeds in (TRAIN, VALIDATION))
+    config, name = training.DBMRNetConfig(settings, {}, *run), CheckpointName(folder, CLASS, epochs, BATCH_SIZE)
+    return training.train(images, validation, config, name, False, lambda entry: None)[training.PART]
 
 
 @pytest.fixture(scope="module")
-def train(tmp_path_factory: pytest.TempPathFactory) -> Train:
-    """(class, masked centres) → a detector of preset small, trained on good scenes; each only once."""
-
-    @cache
-    def trained(class_name: str, masked_centres: str) -> DBMRNetDetector:
-        settings = ModelSettings("small", masked_centres=masked_centres)
-        run = "fp32", EPOCHS, BATCH_SIZE, 0, settings.sizes.learning_rate, 10
-        config = training.DBMRNetConfig(settings, {}, *run)
-        blank = DBMRNetDetector(settings, "fp32", 0)
-        images, validation = (blank.prepare([scene(class_name, None, i) for i in s]) for s in (TRAIN, VALIDATION))
-        name = CheckpointName(tmp_path_factory.mktemp("run"), class_name, EPOCHS, BATCH_SIZE)
-        found = training.train(images, validation, config, name, False, lambda entry: None)
-        return found[training.PART]
-
-    return trained
+def detector(tmp_path_factory: pytest.TempPathFactory) -> DBMRNetDetector:
+    """With the default of masked centres."""
+    return train("xyi", EPOCHS, tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
-def metrics(train: Train) -> Metrics:
-    """Class → metrics of the fused map and of each branch alone, on scenes that were not trained on."""
-
-    @cache
-    def evaluated(class_name: str) -> dict[str, dict[str, Any]]:
-        detector, run = train(class_name, "xyi"), ClassRun(class_name, None, False)
-        for defect in (None, *DEFECTS):
-            samples = [scene(class_name, defect, i) for i in (DEFECTIVE if defect else GOOD)]
-            inputs = detector.prepare(samples)
-            found = detector.discrepancies(inputs, detector.reconstruct(inputs), "residual")
-            fused, image, geometry = (detector.maps(found, fusion) for fusion in ("max", "2d", "3d"))
-            for i, sample in enumerate(samples):
-                branches = {"2D only": image[i], "3D only": geometry[i]}
-                run.add(defect or "good", str(i), *to_arrays(sample), fused[i], 0.0, branches=branches)
-        return {"fused": evaluate(run.predictions)} | {name: evaluate(p) for name, p in run.branches.items()}
-
-    return evaluated
+def metrics(detector: DBMRNetDetector) -> dict[str, dict[str, Any]]:
+    """Metrics of the fused map and of each branch alone, on scenes that were not trained on."""
+    run = ClassRun(CLASS, None, False)
+    for defect in (None, *DEFECTS):
+        samples = [scene(defect, i) for i in (DEFECTIVE if defect else GOOD)]
+        inputs = detector.prepare(samples)
+        found = detector.discrepancies(inputs, detector.reconstruct(inputs), "residual")
+        fused, image, geometry = (detector.maps(found, fusion) for fusion in ("max", "2d", "3d"))
+        for i, sample in enumerate(samples):
+            branches = {"2D only": image[i], "3D only": geometry[i]}
+            run.add(defect or "good", str(i), *to_arrays(sample), fused[i], 0.0, branches=branches)
+    return {"fused": evaluate(run.predictions)} | {name: evaluate(p) for name, p in run.branches.items()}
 
 
-@pytest.mark.parametrize("class_name", CLASSES)
-def test_finds_dents_by_geometry_and_stains_by_colour(class_name: str, metrics: Metrics) -> None:
-    found = metrics(class_name)
-    assert found["3D only"]["per_defect"]["dent"]["i_auroc"] >= 0.9
-    assert found["2D only"]["per_defect"]["stain"]["i_auroc"] >= 0.9
-    assert found["fused"]["p_auroc"] >= 0.9
+def test_finds_dents_by_geometry_and_stains_by_colour(metrics: dict[str, dict[str, Any]]) -> None:
+    found = {
+        (branch, defect): values["per_defect"][defect]["i_auroc"]
+        for branch, values in metrics.items()
+        for defect in ("dent", "stain")
+    }
+    assert found["3D only", "dent"] >= 0.85
+    assert found["2D only", "stain"] >= 0.9
+    assert found["3D only", "stain"] <= 0.7  # nothing of the colour is in the geometry
+    assert min(found["fused", "dent"], found["fused", "stain"]) >= 0.9
 
 
-def test_fused_map_finds_the_defects_of_all_classes(metrics: Metrics) -> None:
-    assert np.mean([metrics(name)["fused"]["i_auroc"] for name in CLASSES]) >= 0.85
+def test_fused_map_finds_more_than_either_branch(metrics: dict[str, dict[str, Any]]) -> None:
+    for figure, least in (("i_auroc", 0.85), ("p_auroc", 0.95)):
+        fused, image, geometry = (metrics[branch][figure] for branch in ("fused", "2D only", "3D only"))
+        assert fused >= least
+        assert fused > max(image, geometry)
 
 
-def inside_defects(detector: DBMRNetDetector, class_name: str, defect: str) -> tuple[Tensor, Tensor, Tensor]:
+def inside_defects(detector: DBMRNetDetector, defect: str) -> tuple[Tensor, Tensor, Tensor]:
     """Rebuilt, normal and defective values at the defects' pixels: depths (P,) for a dent, colours (P, 3) otherwise.
 
     The normal scene is that of the same seed: nothing but the defect differs.
     """
-    bad, good = ([scene(class_name, kind, i) for i in DEFECTIVE] for kind in (defect, None))
+    bad, good = ([scene(kind, i) for i in DEFECTIVE] for kind in (defect, None))
     inputs = detector.prepare(bad)
     rebuilt = detector.reconstruct(inputs)
     where = torch.stack([b.gt & b.valid & g.valid for b, g in zip(bad, good, strict=True) if b.gt is not None])
@@ -103,17 +100,16 @@ def inside_defects(detector: DBMRNetDetector, class_name: str, defect: str) -> t
     return rebuilt_frame(inputs, rebuilt.image, true.movedim(-1, 1)).movedim(1, -1)[where], normal[where], true[where]
 
 
-@pytest.mark.parametrize("class_name", CLASSES)
 @pytest.mark.parametrize("defect", ["dent", "stain"])
-def test_reconstruction_is_nearer_to_normal_than_to_the_defect(class_name: str, defect: str, train: Train) -> None:
-    rebuilt, normal, true = inside_defects(train(class_name, "xyi"), class_name, defect)
-    assert (rebuilt - normal).abs().mean() < 0.8 * (rebuilt - true).abs().mean()
+def test_reconstruction_is_nearer_to_normal_than_to_the_defect(defect: str, detector: DBMRNetDetector) -> None:
+    rebuilt, normal, true = inside_defects(detector, defect)
+    assert (rebuilt - normal).abs().mean() < 0.65 * (rebuilt - true).abs().mean()
 
 
-def test_masked_centres_leak_the_defect_with_their_true_depth(train: Train) -> None:
+def test_masked_centres_leak_the_defect_with_their_true_depth(detector: DBMRNetDetector, tmp_path: Path) -> None:
     separation = {}
-    for masked_centres in ("xyi", "xyz"):
-        rebuilt, normal, true = inside_defects(train("cap", masked_centres), "cap", "dent")
+    for masked_centres, made in (("xyi", detector), ("xyz", train("xyz", EPOCHS // 2, tmp_path))):  # soon learnt
+        rebuilt, normal, true = inside_defects(made, "dent")
         separation[masked_centres] = (rebuilt - true).abs().mean() / (rebuilt - normal).abs().mean()
     assert separation["xyi"] > 1.6
-    assert separation["xyz"] < 1.4
+    assert separation["xyz"] < 1.2

@@ -117,10 +117,11 @@ def test_total_weighs_the_cross_loss(cross_weight: float, images: Inputs) -> Non
     assert float(learner._total(losses)) == pytest.approx(11 + 100 * cross_weight)
 
 
+# Slow: after 60 epochs it hangs on the number of threads whether a third is reached; after 90 a quarter is.
 @pytest.mark.slow
 @pytest.mark.parametrize("cross_loss", CROSS_LOSSES)
 def test_every_loss_falls_to_a_third(cross_loss: str, make_dome: Callable[..., Sample], tmp_path: Path) -> None:
-    config = replace(CONFIG, model=replace(MODEL, cross_loss=cross_loss), epochs=60)
+    config = replace(CONFIG, model=replace(MODEL, cross_loss=cross_loss), epochs=90)
     images = prepare([make_dome(seed) for seed in range(4)], config.model, config.seed, CPU)
     entries: list[Entry] = []
     training.train(images, None, config, name_of(tmp_path, config), False, entries.append)
@@ -129,6 +130,7 @@ def test_every_loss_falls_to_a_third(cross_loss: str, make_dome: Callable[..., S
         assert last < entries[0][loss] / 3, loss
 
 
+# Slow: a sample is learnt by heart in hundreds of steps only.
 @pytest.mark.slow
 def test_one_sample_is_overfitted(images: Inputs, tmp_path: Path) -> None:
     one = images.select(torch.tensor([1]))

@@ -14,6 +14,7 @@ from tests.utils.report.comparison_files import load, samples, write
 from utils.report.comparison import write_comparison
 from utils.result_tables import load_published
 
+# Slow: a browser has to start.
 pytestmark = pytest.mark.slow
 EVIL = "</script><img src=x onerror=alert(1)><b>&amp;"
 A, B, BRANCH, C = "CFM 50ep_4bs, extractor x", "CFM 50ep_4bs, extractor y", "CFM (3D only) 50ep_4bs", "CFM 9ep_4bs"

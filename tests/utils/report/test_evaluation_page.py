@@ -14,6 +14,7 @@ from tests.browser import open_page
 from tests.utils.report.tools import make_sample, write_class
 from utils.report.evaluation import ReportSample, write_report
 
+# Slow: a browser has to start.
 pytestmark = pytest.mark.slow
 
 THRESHOLD = 1.0
