@@ -52,8 +52,10 @@ def test_one_part_is_answered_in_words(stub: Stub, tmp_path: Path, capsys: pytes
     said = capsys.readouterr().out.splitlines()
     assert said == [
         "7: ANOMALOUS, score 0.8, threshold 0.6",
+        "  raw scan, cleaned of its background first",
         "  region 1: 4×4 pixels at (6, 6), peak 0.8, 16 mm², around x 8.5, y 8.5, z 500.0 mm",
         stub.thresholds.statement() if stub.thresholds else "",
+        "the input of parts is not checked: these thresholds are older (see python calibrate.py --help)",
         f"written: {out}/predictions.jsonl, with maps/ and overlays/ beside it",
     ]
     assert [line["sample"] for line in lines(out)] == ["7"]
@@ -76,12 +78,14 @@ def test_a_folder_is_answered_once(stub: Stub, tmp_path: Path, capsys: pytest.Ca
         write_part(parts, name, red)
     assert call(out, "--input", parts) == 0
     assert [(line["sample"], line["anomalous"]) for line in lines(out)] == [("a/7", True), ("a/8", False), ("b", True)]
-    assert capsys.readouterr().out.splitlines()[0] == "3 of 3 parts answered: 2 anomalous, 1 good; 0 failed"
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "3 of 3 parts answered: 2 anomalous, 1 good; 0 failed; raw scans, cleaned first: 3"
+    )
     write_part(parts, "c", 100)
     assert call(out, "--input", parts) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "4 of 4 parts answered (3 before): 2 anomalous, 2 good; 0 failed"
-    assert len(said) == 3
+    assert said[0] == "4 of 4 parts answered (3 before): 2 anomalous, 2 good; 0 failed; raw scans, cleaned first: 4"
+    assert len(said) == 4
     assert len(lines(out)) == stub.calls == 4
 
 
@@ -97,7 +101,7 @@ def test_what_fails_in_a_folder_does_not_stop_the_others(
         assert call(out, "--input", parts) == 1
         said = capsys.readouterr()
         assert "2 of 3 parts answered" in said.out
-        assert ": 2 anomalous; 1 failed; unpaired files: 1" in said.out
+        assert ": 2 anomalous; 1 failed; raw scans, cleaned first: 2; unpaired files: 1" in said.out
         failed = [line for line in said.err.splitlines() if line.startswith("failed: ")]
         assert failed[0].startswith(f"failed: {parts}/b.npy: cannot be read")
         assert failed[1].startswith(f"failed: {parts}/lonely.npy: no image")
@@ -225,7 +229,8 @@ def test_a_folder_that_fills_up(tmp_path: Path) -> None:
     assert second == "8: good, score 0.3922"
     assert third.startswith(f"9: failed: {parts}/9.npy: cannot be read")
     assert (fourth, fifth) == ("9: ANOMALOUS, score 0.8", "b: ANOMALOUS, score 1")
-    assert summary == "4 of 4 parts answered: 3 anomalous, 1 good; 0 failed; unpaired files: 2"
+    told = "4 of 4 parts answered: 3 anomalous, 1 good; 0 failed; raw scans, cleaned first: 4; unpaired files: 2"
+    assert summary == told
     assert f"not answered: {parts}/a/7.npy: no image" in errors
     assert f"not answered: {parts}/lonely.png: no cloud" in errors
     assert "Traceback" not in errors

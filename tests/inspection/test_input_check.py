@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from datasets.sample import Sample, make_sample
+from datasets.scenes import render_scene
 from inspection.input_check import measure
+from utils.input_limits import limits, outside
 
 SIDE = 224
 V, U = np.mgrid[:SIDE, :SIDE]
@@ -76,3 +78,18 @@ def test_hardly_any_points(count: int) -> None:
     assert found["points"] == pytest.approx(count / SIDE**2)
     assert found["area"] == 0  # no two of them are neighbours
     assert np.isfinite(list(found.values())).all()
+
+
+def test_a_camera_that_was_moved_by_a_twenty_fourth_of_the_frame_is_told() -> None:
+    """Parts with a clear outline; round, softly shaded ones leave wide limits."""
+
+    def gear(seed: int, moved: int = 0) -> dict[str, float]:
+        scene = render_scene("gear", None, 240, [3, seed])
+        kept = scene.surface.object_mask & (scene.surface.height >= 0.005)
+        return measure(make_sample(np.roll(scene.rgb, moved, axis=1), scene.xyz * kept[..., None]))
+
+    nominal = [gear(seed) for seed in range(8)]
+    ends = limits({name: [found[name] for found in nominal] for name in nominal[0]}, rank=8)
+    assert outside(gear(20), ends) == []
+    (told,) = outside(gear(20, moved=10), ends)
+    assert told.startswith("image beside its cloud, to the right: ")
