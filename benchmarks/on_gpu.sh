@@ -6,7 +6,11 @@
 #
 # The other options are those of benchmarks/on_gpu.py. PYTHON names another interpreter than .venv's, else python3.
 set -euo pipefail
-wheels="$(realpath "${1:?usage: bash benchmarks/on_gpu.sh WHEELS [options of benchmarks/on_gpu.py]}")"
+if [ ! -d "${1:-}" ]; then
+    echo "usage: bash benchmarks/on_gpu.sh WHEELS [options of benchmarks/on_gpu.py]; no such folder: ${1:-}" >&2
+    exit 2
+fi
+wheels="$(realpath "$1")"
 shift
 root="$(dirname "$(dirname "$(realpath "${BASH_SOURCE[0]}")")")"
 python="${PYTHON:-$([ -x "$root/.venv/bin/python" ] && echo "$root/.venv/bin/python" || echo python3)}"
