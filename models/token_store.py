@@ -28,8 +28,8 @@ T = TypeVar("T")
 R = TypeVar("R", bound=Hashable)
 
 
-class GridSample(Protocol):
-    """What a method needs of a sample: (3, H, W) image and cloud, (H, W) mask, True = valid; perhaps a view."""
+class Grid(Protocol):
+    """(3, H, W) image and cloud, (H, W) mask, True = valid: what an extractor looks at."""
 
     @property
     def rgb(self) -> Tensor: ...
@@ -37,21 +37,20 @@ class GridSample(Protocol):
     def xyz(self) -> Tensor: ...
     @property
     def valid(self) -> Tensor: ...
-    @property
-    def view(self) -> "GridView | None": ...
 
 
-class GridView(Protocol):
-    """The part of a sample that an extractor looks at, like the sample itself, and where it lies in the frame."""
+class GridView(Grid, Protocol):
+    """A part of a sample, and where it lies in the frame."""
 
-    @property
-    def rgb(self) -> Tensor: ...
-    @property
-    def xyz(self) -> Tensor: ...
-    @property
-    def valid(self) -> Tensor: ...
     @property
     def window(self) -> Window: ...
+
+
+class GridSample(Grid, Protocol):
+    """What a method needs of a sample: all of it, and perhaps a view."""
+
+    @property
+    def view(self) -> GridView | None: ...
 
 
 class TokenExtractor(Protocol):
@@ -70,7 +69,7 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def seen_by(view: ViewSettings | None, samples: Sequence[GridSample]) -> Sequence["GridSample | GridView"]:
+def seen_by(view: ViewSettings | None, samples: Sequence[GridSample]) -> Sequence[Grid]:
     """What an extractor with this view looks at: the samples, or their views.
 
     Raises:
