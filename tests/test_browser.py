@@ -125,7 +125,7 @@ def test_snaps_and_their_stand_ins_are_no_browsers(tmp_path: Path, monkeypatch: 
 
 def test_without_a_browser_a_test_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(browser, "find_browser", lambda: None)
-    with pytest.raises(pytest.skip.Exception, match=r"run bash setup\.sh --browser"), open_page(tmp_path / "x.html"):
+    with pytest.raises(pytest.skip.Exception, match=r"run bash setup\.sh --dev"), open_page(tmp_path / "x.html"):
         pass
 
 
