@@ -16,7 +16,7 @@ rm -rf "$OUT"
 classes=$(classes_of "$OUT/scenes_preprocessed")
 for class_name in $classes; do
   "$VENV_PYTHON" cfm_training.py --dataset_path "$OUT/scenes_preprocessed" --class_name "$class_name" \
-    --extractor cnn_normals --shots 30 --checkpoint_savepath "$OUT/checkpoints" --epochs_no "$DEMO_EPOCHS"
+    --extractor handcrafted --shots 30 --checkpoint_savepath "$OUT/checkpoints" --epochs_no "$DEMO_EPOCHS"
   "$VENV_PYTHON" cfm_inference.py --dataset_path "$OUT/scenes_preprocessed" --class_name "$class_name" \
     --checkpoint_folder "$OUT/checkpoints" --epochs_no "$DEMO_EPOCHS" \
     --quantitative_folder "$OUT/quantitatives_cfm" --qualitative_folder "$OUT/qualitatives_cfm" --produce_qualitatives
