@@ -82,19 +82,20 @@ def _candidates(points: np.ndarray, at_border: np.ndarray, tolerance: float) -> 
     members = distance[:, best] <= tolerance
     members |= ~members.any(axis=0)  # all points coincide, or lie on a line: any plane through them will do
     for _ in range(_ROUNDS):
-        planes = np.stack([_fit(points[members[:, k]]) for k in range(len(best))])
+        planes = np.concatenate([least_squares_planes(points[None, members[:, k]]) for k in range(len(best))])
+        planes *= np.where(planes[:, 3:] < 0, -1, 1)  # normals towards the camera
         inside = np.abs(points @ planes[:, :3].T + planes[:, 3]) <= min(2 * tolerance, PLANE_DISTANCE)
         members = np.where(inside.any(axis=0), inside, members)
     return planes
 
 
-def _fit(points: np.ndarray) -> np.ndarray:
-    """(4,) plane of least squared distance to (n, 3) points, n ≥ 1, its normal towards the origin."""
-    centre = points.mean(axis=0)
-    offsets = points - centre
-    normal = np.linalg.eigh(offsets.T @ offsets)[1][:, 0]  # eigenvector of the smallest eigenvalue
-    plane = np.append(normal, -(normal @ centre))
-    return plane if plane[3] >= 0 else -plane
+def least_squares_planes(points: np.ndarray) -> np.ndarray:
+    """(B, n, 3) points → (B, 4) planes of least squared distance: unit normals and offsets."""
+    centre = points.mean(axis=1)
+    offsets = points - centre[:, None]
+    covariance = np.einsum("bni,bnj->bij", offsets, offsets)
+    normal = np.linalg.eigh(covariance)[1][:, :, 0]  # eigenvector of the smallest eigenvalue
+    return np.concatenate([normal, -(normal * centre).sum(axis=1, keepdims=True)], axis=1)
 
 
 def _noise(z: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets.frames import BORDER, border_mask
-from datasets.raw_scans import PLANE_DISTANCE, background_plane
+from datasets.raw_scans import PLANE_DISTANCE, background_plane, least_squares_planes
 from processing.clusters import largest_cluster
 from utils.errors import UserError
 
@@ -93,25 +93,16 @@ def fit_plane(
     draws = generator.integers(len(points), size=(settings.ransac_draws, settings.ransac_points))
     best = np.zeros(len(points), bool)
     count = -1
-    for plane in _least_squares_planes(points[draws]):
+    for plane in least_squares_planes(points[draws]):
         inliers = plane_distances(points, plane) <= settings.ransac_distance
         if np.count_nonzero(inliers) > count:
             best, count = inliers, int(np.count_nonzero(inliers))
         if count == len(points):  # no later draw can do better
             break
-    return _least_squares_planes(points[best][None])[0]
+    return least_squares_planes(points[best][None])[0]
 
 
 def plane_distances(points: np.ndarray, plane: np.ndarray) -> np.ndarray:
     """(N, 3) points and (4,) plane → (N,) distances, ≥ 0."""
     a, b, c, d = plane
     return np.abs(points[:, 0] * a + points[:, 1] * b + points[:, 2] * c + d)  # no BLAS: same bits on any thread count
-
-
-def _least_squares_planes(points: np.ndarray) -> np.ndarray:
-    """(B, n, 3) points → (B, 4) planes of least squared distance: unit normals and offsets."""
-    centre = points.mean(axis=1)
-    offsets = points - centre[:, None]
-    covariance = np.einsum("bni,bnj->bij", offsets, offsets)
-    normal = np.linalg.eigh(covariance)[1][:, :, 0]  # eigenvector of the smallest eigenvalue
-    return np.concatenate([normal, -(normal * centre).sum(axis=1, keepdims=True)], axis=1)
