@@ -60,13 +60,13 @@ def main(argv: list[str] | None = None) -> int:
     from datasets.frames import from_square
     from datasets.records import scan
     from datasets.sample import iter_samples, to_arrays
+    from evaluation.thresholds import load_thresholds, thresholds_path
+    from experiments.class_run import ClassRun, reserved
     from models.cfm.pipeline import load_pipeline, weights_sha256
     from models.cfm.training import PART
     from models.token_store import batches
     from utils.checkpoint import CheckpointName
-    from utils.class_run import ClassRun, reserved
     from utils.devices import pick_device
-    from utils.thresholds import load_thresholds, thresholds_path
 
     device = pick_device(args.device)
     name = CheckpointName(args.checkpoint_folder, args.class_name, args.epochs_no, args.batch_size)

@@ -54,7 +54,7 @@ def train(args: argparse.Namespace, name: "CheckpointName") -> None:
 
     from datasets.records import Record, nominal_split
     from datasets.sample import Sample, iter_samples
-    from inspection.calibration import finished
+    from experiments.calibration import finished
     from inspection.good_parts import hash_images
     from models.cfm import training
     from models.cfm.pipeline import CFMPipeline
@@ -111,12 +111,12 @@ def train(args: argparse.Namespace, name: "CheckpointName") -> None:
 
 def finish(pipeline: "CFMPipeline", split: "NominalSplit", name: "CheckpointName", skipped: list[str] | None) -> None:
     """Add thresholds and a plot of the losses to a saved checkpoint."""
-    from inspection.calibration import calibrate
+    from evaluation.thresholds import thresholds_path
+    from experiments.calibration import calibrate
     from models.cfm.pipeline import weights_sha256
     from models.cfm.training import PART, RGB_TO_XYZ
+    from report.figures.panels import save_loss_plot
     from utils.run_record import read_json_lines
-    from utils.thresholds import thresholds_path
-    from utils.visualization import save_loss_plot
 
     calibrate(pipeline, split, thresholds_path(name, PART), weights_sha256(name), skipped)
     save_loss_plot(name.path(PART, ".png"), read_json_lines(name.path(PART, ".jsonl")), f"CFM, {name.class_name}")

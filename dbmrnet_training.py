@@ -93,17 +93,17 @@ def train(args: argparse.Namespace, name: "CheckpointName") -> None:
 
     from datasets.records import nominal_split
     from datasets.sample import iter_samples
-    from inspection.calibration import calibrate, finished
+    from evaluation.thresholds import thresholds_path
+    from experiments.calibration import calibrate, finished
     from inspection.good_parts import hash_images
     from models.dbmrnet import training
     from models.dbmrnet.inputs import Inputs, prepare
     from models.dbmrnet.pipeline import DBMRNetPipeline, weights_sha256
     from models.token_store import batches
+    from report.figures.panels import save_loss_plot
     from utils.devices import pick_device
     from utils.run_record import read_json_lines, training_record, wandb_logger
-    from utils.thresholds import thresholds_path
     from utils.training import is_finished
-    from utils.visualization import save_loss_plot
 
     started = time.perf_counter()
     device = pick_device(args.device)

@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from datasets.records import Record, class_names, scan
 from datasets.saved_maps import find_maps, load_map
+from evaluation.results import map_metrics
+from evaluation.tables.tables import mean
 from utils import cli
 from utils.errors import UserError
-from utils.evaluation import map_metrics
 from utils.files import write_json
-from utils.result_tables import mean
 
 METRICS = ("au_pro", "au_roc", "p_auroc")
 Figures = dict[str, float | None]

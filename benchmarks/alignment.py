@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from datasets.scene_shapes import OBJECT_CLASSES
 from datasets.scenes import render_scene
-from processing.alignment import align, edge_maps
-from processing.background import object_mask
+from processing.background.removal import object_mask
+from processing.checks.alignment import align, edge_maps
 from utils import cli
 from utils.parallel import available_cores, run_parallel
 

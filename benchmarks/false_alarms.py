@@ -43,9 +43,9 @@ def measure_all(checkpoint: Path, splits: Sequence[tuple[Path, str]], class_name
     """Maximum and level of the map, and measures of the input, of all images of some splits, by their folder's name."""
     from datasets.records import scan
     from datasets.sample import iter_samples
-    from inspection import input_check
+    from evaluation import input_check
+    from evaluation.thresholds import measure
     from inspection.detector import load_detector
-    from utils.thresholds import measure
 
     detector = load_detector(checkpoint)
     found: dict[str, list[Any]] = {}
@@ -60,8 +60,8 @@ def measure_all(checkpoint: Path, splits: Sequence[tuple[Path, str]], class_name
 
 def rows_of(checkpoint: Path, class_name: str, method: str, fresh: Path, root: Path) -> list[dict[str, Any]]:
     """A row for each rate."""
-    from utils.input_limits import outside
-    from utils.thresholds import load_scores
+    from evaluation.input_limits import outside
+    from evaluation.thresholds import load_scores
 
     found = measure_all(checkpoint, ((fresh, "train"), (root, "test")), class_name)
     scores = load_scores(next(checkpoint.glob(f"{method}_thresholds_*.json")))

@@ -21,17 +21,17 @@ from torch import Tensor
 from datasets.frames import from_square, unpad
 from datasets.readers import checked_cloud, rgb_of
 from datasets.sample import Sample, make_sample
+from evaluation.input_check import measure
+from evaluation.input_limits import outside
+from evaluation.thresholds import DEFAULT_RATE, Thresholds, load_thresholds, thresholds_path
 from inspection.answer import Answer, Region
-from inspection.checkpoints import Run, find_run
 from inspection.cleaning import clean, needs_cleaning
-from inspection.input_check import measure
 from inspection.regions import find_regions
-from models.calibration import Pipeline
+from models.checkpoints import Run, find_run
+from models.methods import Pipeline
 from utils.devices import pick_device
 from utils.errors import UserError
 from utils.files import sha256_text
-from utils.input_limits import outside
-from utils.thresholds import DEFAULT_RATE, Thresholds, load_thresholds, thresholds_path
 
 
 @dataclass(frozen=True)

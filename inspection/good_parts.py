@@ -8,7 +8,7 @@ from typing import Any
 from datasets.readers import read_gt
 from datasets.records import SUFFIXES, Record
 from inspection.pairs import Pair
-from processing.file_patterns import spelled
+from processing.own_data.file_patterns import spelled
 from utils.errors import UserError
 from utils.files import sha256_file
 from utils.run_record import TRAINING_IMAGES

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from evaluation.thresholds import Thresholds
 from inspection import words
 from inspection.answer import Answer
-from utils.thresholds import Thresholds
-from utils.visualization import HEAT, OUTLINE, overlay
+from report.figures.panels import HEAT, OUTLINE, overlay
 
 if TYPE_CHECKING:
     from PIL import ImageFont

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.readers import read_rgb, read_stamp, read_xyz
+from evaluation.thresholds import Thresholds
 from inspection.answer import Answer
 from inspection.overlay import draw
 from inspection.pairs import Pair
@@ -18,7 +19,6 @@ from utils.errors import UserError
 from utils.files import atomic_path, read_with, remove_leftovers, sha256_file, sha256_files
 from utils.map_files import save_map
 from utils.run_record import append_json_line, iter_json_lines
-from utils.thresholds import Thresholds
 
 LOG = "predictions.jsonl"
 

@@ -10,8 +10,8 @@ import numpy as np
 from scipy import ndimage
 
 from datasets.frames import nearest, unpad
+from evaluation.thresholds import Thresholds
 from inspection.answer import Region
-from utils.thresholds import Thresholds
 
 _EIGHT = np.ones((3, 3), bool)  # neighbours of a pixel
 _STRIP = 1 << 16  # pixels whose areas are computed at a time: in cache, and in little memory

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from inspection.answer import Answer
 
 if TYPE_CHECKING:
+    from evaluation.thresholds import Thresholds
     from inspection.predictions import Outcome
-    from utils.thresholds import Thresholds
 
 
 def decision(anomalous: bool | None) -> str:

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 from processing.bulk import process, summary, without_source
-from processing.eyecandies_files import Conversion, convert, find_jobs
+from processing.eyecandies.files import Conversion, convert, find_jobs
 from processing.manifest import check_folders
 from utils.cli import positive_int, run
 from utils.errors import UserError

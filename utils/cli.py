@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evaluation.thresholds import DEFAULT_RATE
 from utils.errors import UserError
-from utils.thresholds import DEFAULT_RATE
 from utils.view import VIEWS
 
 if TYPE_CHECKING:

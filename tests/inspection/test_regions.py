@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from datasets.frames import nearest
+from evaluation.thresholds import Thresholds
 from inspection import regions
 from inspection.regions import find_regions, pixel_areas
-from utils.thresholds import Thresholds
 
 MM2 = 1e6  # square millimetres in a square metre
 

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from processing.aggregate_results import main
-from utils.errors import UserError
-from utils.result_tables import (
+from evaluation.tables.tables import (
     METRICS,
     class_table,
     defect_table,
@@ -22,6 +20,8 @@ from utils.result_tables import (
     load_runs,
     means_table,
 )
+from processing.aggregate_results import main
+from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS = ("0.3", "0.1", "0.05", "0.01")
