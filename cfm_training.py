@@ -115,7 +115,7 @@ def finish(pipeline: "CFMPipeline", split: "NominalSplit", name: "CheckpointName
     from experiments.calibration import calibrate
     from models.cfm.pipeline import weights_sha256
     from models.cfm.training import PART, RGB_TO_XYZ
-    from report.figures.panels import save_loss_plot
+    from report.figures.training_curves import save_loss_plot
     from utils.run_record import read_json_lines
 
     calibrate(pipeline, split, thresholds_path(name, PART), weights_sha256(name), skipped)

@@ -100,7 +100,7 @@ def train(args: argparse.Namespace, name: "CheckpointName") -> None:
     from models.dbmrnet.inputs import Inputs, prepare
     from models.dbmrnet.pipeline import DBMRNetPipeline, weights_sha256
     from models.token_store import batches
-    from report.figures.panels import save_loss_plot
+    from report.figures.training_curves import save_loss_plot
     from utils.devices import pick_device
     from utils.run_record import read_json_lines, training_record, wandb_logger
     from utils.training import is_finished

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from evaluation.results import Prediction, evaluate, result_name, write_results
 from evaluation.thresholds import Thresholds
 from report.evaluation import ReportSample, drawn, write_report
-from report.figures import panels as visualization
+from report.figures import canvas, colours, contact_sheet, panels
 from utils.files import check_names, locked
 from utils.map_files import save_map
 from utils.run_record import machine, versions
@@ -133,7 +133,7 @@ class ClassRun:
             gt: (H, W) bool, True = anomalous; None = not known. found: what the detector says, on the CPU.
             seconds: spent on it.
             branches: what each branch of the detector says alone, on the CPU; the same names for every image.
-            extra: more panels of the figure, see `visualization.save_qualitative`.
+            extra: more panels of the figure, see `panels.save_qualitative`.
             saved: the map for `maps_folder`, float32; by default the AUPRO map on the grid.
         """
 
@@ -198,13 +198,13 @@ class ClassRun:
         See `picture_names`.
         """
         pictures = [drawn(sample, self.class_name) for sample in self.samples]
-        scale = visualization.colour_scale(pictures)
+        scale = colours.colour_scale(pictures)
         sheet = folder / f"{self.class_name}_contact_sheet.png"
-        visualization.save_contact_sheet(sheet, pictures, scale, self.class_name)
+        contact_sheet.save_contact_sheet(sheet, pictures, scale, self.class_name)
         bar = tqdm(self.predictions, f"{self.class_name}: pictures", unit="image")
         names = picture_names(self.predictions)
         for name, _, picture, extra in zip(names, bar, pictures, self.panels, strict=True):
             path = folder / self.class_name / f"{name}.png"
-            visualization.save_qualitative(path, picture, scale, extra)
+            panels.save_qualitative(path, picture, scale, extra)
             if show:
-                visualization.show(path)
+                canvas.show(path)

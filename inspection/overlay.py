@@ -10,7 +10,8 @@ from scipy import ndimage
 from evaluation.thresholds import Thresholds
 from inspection import words
 from inspection.answer import Answer
-from report.figures.panels import HEAT, OUTLINE, overlay
+from report.figures.colours import overlay
+from utils.palette import HEAT, OUTLINE
 
 if TYPE_CHECKING:
     from PIL import ImageFont

@@ -13,17 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from evaluation.tables.tables import (
-    class_table,
-    comparison_tables,
-    defect_table,
-    load_folders,
-    load_published,
-    means_table,
-    to_csv,
-    to_latex,
-    to_markdown,
-)
+from evaluation.tables.formats import to_csv, to_latex, to_markdown
+from evaluation.tables.published import comparison_tables, load_published
+from evaluation.tables.runs import load_folders
+from evaluation.tables.tables import class_table, defect_table, means_table
 from utils.cli import run
 from utils.errors import UserError
 from utils.files import atomic_path

@@ -11,17 +11,9 @@ from typing import Any
 import numpy as np
 
 from evaluation.metrics import roc_curve
-from evaluation.tables.tables import (
-    DEFECT_METRICS,
-    METRICS,
-    PUBLISHED_METRICS,
-    RESULT_NAME,
-    RUN_SETTINGS,
-    ResultFile,
-    Run,
-    benchmarks,
-    class_table,
-)
+from evaluation.tables.published import PUBLISHED_METRICS, benchmarks
+from evaluation.tables.runs import DEFECT_METRICS, METRICS, RESULT_NAME, RUN_SETTINGS, ResultFile, Run
+from evaluation.tables.tables import class_table
 from report.pages import address, render, report_path
 from utils.errors import UserError
 
@@ -35,8 +27,8 @@ def write_comparison(path: Path, runs: Sequence[Run], dataset: str) -> Path:
     """Write the page.
 
     Args:
-        path: of the HTML file. runs: at least one, of `result_tables.load_folders`.
-        dataset: whose published figures stand beside them, see `result_tables.benchmarks`.
+        path: of the HTML file. runs: at least one, of `evaluation.tables.runs.load_folders`.
+        dataset: whose published figures stand beside them, see `evaluation.tables.published.benchmarks`.
 
     Raises:
         UserError: the benchmark has none of the classes, or a result file is damaged.
@@ -324,7 +316,7 @@ def published_figures(runs: Sequence[Run], dataset: str) -> list[dict[str, Any]]
     """Published methods of the benchmarks that runs belong to.
 
     Args:
-        runs, dataset: see `result_tables.benchmarks`, also for the error.
+        runs, dataset: see `evaluation.tables.published.benchmarks`, also for the error.
 
     Returns:
         For each method its `label`, `benchmark`, the benchmark's `classes`, `sources`, and `figures`: metric → its

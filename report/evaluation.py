@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 
 from evaluation.results import Prediction
-from evaluation.tables.tables import RESULT_NAME, RUN_SETTINGS, Run, Table, class_table, comparison_tables, load_runs
+from evaluation.tables.published import comparison_tables
+from evaluation.tables.runs import RESULT_NAME, RUN_SETTINGS, Run, load_runs
+from evaluation.tables.tables import Table, class_table
 from report import decisions, pages, pictures
 from report.curves import evaluation_curves
-from report.figures import panels as visualization
-from report.figures.panels import ColourScale, QualitativeInput
+from report.figures.colours import ColourScale, colour_scale, depth_ends
+from report.figures.sample import QualitativeInput, object_window
 from utils.errors import UserError
 from utils.files import read_text, read_with
+from utils.palette import DEPTH, HEAT
 
 MAX_SAMPLES = 150
 
@@ -60,7 +63,7 @@ def write_report(result_path: Path, samples: Sequence[ReportSample]) -> Path:
     threshold = limits["image"]
     order = decisions.worst_first(predictions, threshold)[:MAX_SAMPLES]
     items = [drawn(sample, result["class_name"]) for sample in samples]
-    scale = visualization.colour_scale(items)
+    scale = colour_scale(items)
     counts = None if threshold is None else decisions.counts(predictions, threshold)
     return pages.render(
         "evaluation.html.j2",
@@ -94,7 +97,7 @@ def _check(path: Path, result: Mapping[str, Any], predictions: Sequence[Predicti
 
 
 def drawn(sample: ReportSample, class_name: str) -> QualitativeInput:
-    """The same sample as `report.figures.panels` draws it."""
+    """The same sample as `report.figures` draw it."""
     p = sample.prediction
     return QualitativeInput(
         title=f"{class_name}, {p.defect}/{p.stem}",
@@ -137,8 +140,8 @@ def _index(samples: Sequence[ReportSample], limits: Mapping[str, Any], scale: Co
         "thresholds": {"image": limits["image"], "map": limits["map"]},
         "scale": {name: list(getattr(scale, name)) for name in ("map_2d", "map_3d", "combined")},
         "colours": {
-            "heat": pictures.palette(visualization.HEAT, 17),
-            "depth": pictures.palette(visualization.DEPTH, 17),
+            "heat": pictures.palette(HEAT, 17),
+            "depth": pictures.palette(DEPTH, 17),
         },
     }
 
@@ -146,8 +149,8 @@ def _index(samples: Sequence[ReportSample], limits: Mapping[str, Any], scale: Co
 def _view(sample: ReportSample, scale: ColourScale) -> dict[str, Any]:
     """The pictures and the cloud of one sample, with the window that holds the object: left, top, side in pixels."""
     depth = sample.xyz[..., 2]
-    ends = visualization.depth_ends(depth)
-    rows, columns = visualization.object_window(drawn(sample, ""))
+    ends = depth_ends(depth)
+    rows, columns = object_window(drawn(sample, ""))
     height, width = depth.shape
     return {
         "size": [width, height],
@@ -155,9 +158,9 @@ def _view(sample: ReportSample, scale: ColourScale) -> dict[str, Any]:
         "depth_ends": list(ends),
         "rgb": pictures.jpeg(sample.rgb),
         "mask": None if (gt := sample.prediction.gt) is None else pictures.mask_png(gt),
-        "depth": pictures.map_png(np.where(depth == 0, np.nan, depth), ends, visualization.DEPTH),
+        "depth": pictures.map_png(np.where(depth == 0, np.nan, depth), ends, DEPTH),
         **{
-            name: pictures.map_png(getattr(sample, name), getattr(scale, name), visualization.HEAT)
+            name: pictures.map_png(getattr(sample, name), getattr(scale, name), HEAT)
             for name in ("map_2d", "map_3d", "combined")
         },
         "cloud": pictures.cloud(sample.xyz),

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from report.figures import panels as visualization
-from report.figures.panels import ColourScale, QualitativeInput
+from report.figures.colours import ColourScale, overlay, unit_range
+from report.figures.sample import QualitativeInput, object_window
+from utils.palette import INVALID_GREY, OUTLINE
 
 MAX_POINTS = 8000
 THUMBNAIL = 224  # pixels, at most
@@ -35,11 +36,11 @@ def map_png(values: np.ndarray, ends: tuple[float, float], colours: str) -> str:
         colours: name of one of matplotlib's colour maps.
     """
     invalid = ~np.isfinite(values)
-    share = visualization.unit_range(np.where(invalid, ends[0], values), ends)
+    share = unit_range(np.where(invalid, ends[0], values), ends)
     level = np.rint(share * (LEVELS - 1)).astype(np.uint8)
     level[invalid] = LEVELS
     picture = Image.fromarray(level)
-    grey = round(255 * visualization.INVALID_GREY)
+    grey = round(255 * INVALID_GREY)
     picture.putpalette([channel for colour in [*palette(colours), (grey, grey, grey)] for channel in colour])
     return _data_uri(picture, "png", optimize=True)
 
@@ -60,12 +61,12 @@ def _data_uri(picture: Image.Image, kind: str, **options: Any) -> str:
 
 def thumbnail(item: QualitativeInput, scale: ColourScale) -> str:
     """The part of the image that holds the object, with the heat of its map and its defect outlined; JPEG."""
-    window = visualization.object_window(item)
-    painted = Image.fromarray(visualization.overlay(item.rgb, item.combined, scale.combined)[window])
+    window = object_window(item)
+    painted = Image.fromarray(overlay(item.rgb, item.combined, scale.combined)[window])
     painted = painted.resize((THUMBNAIL, round(THUMBNAIL * painted.height / painted.width)), Image.Resampling.BICUBIC)
     inside = np.asarray(Image.fromarray(item.marked[window]).resize(painted.size, Image.Resampling.NEAREST), dtype=bool)
     pixels = np.array(painted)
-    pixels[ndimage.binary_dilation(inside, iterations=2) & ~inside] = visualization.OUTLINE
+    pixels[ndimage.binary_dilation(inside, iterations=2) & ~inside] = OUTLINE
     return jpeg(pixels)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from processing.checks.dataset_checks import PARTS, ClassCheck
 from processing.checks.findings import Finding
 from processing.checks.sample_checks import Figures, read_edges, read_pair
-from report.figures.panels import DEPTH, INVALID_GREY, OUTLINE
 from utils.errors import UserError
 from utils.files import atomic_path
+from utils.palette import DEPTH, INVALID_GREY, OUTLINE
 
 _HEADER = (
     "class",

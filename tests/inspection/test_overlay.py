@@ -11,7 +11,7 @@ from inspection import overlay
 from inspection.answer import Answer
 from inspection.overlay import draw, scale
 from inspection.regions import find_regions
-from report.figures.panels import OUTLINE
+from utils.palette import OUTLINE
 
 LIMITS = Thresholds(0.01, image=0.5, map=0.4, typical=0.1, images=50, rank=50, source="validation")
 

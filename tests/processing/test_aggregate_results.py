@@ -11,15 +11,9 @@ from typing import Any
 
 import pytest
 
-from evaluation.tables.tables import (
-    METRICS,
-    class_table,
-    defect_table,
-    load_folders,
-    load_published,
-    load_runs,
-    means_table,
-)
+from evaluation.tables.published import load_published
+from evaluation.tables.runs import METRICS, load_folders, load_runs
+from evaluation.tables.tables import class_table, defect_table, means_table
 from processing.aggregate_results import main
 from utils.errors import UserError
 

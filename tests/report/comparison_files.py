@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evaluation.tables.tables import Run, load_folders
+from evaluation.tables.runs import Run, load_folders
 
 LIMITS = ("0.3", "0.1", "0.05", "0.01")
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from evaluation.tables.tables import METRICS, load_folders, load_published
+from evaluation.tables.published import load_published
+from evaluation.tables.runs import METRICS, load_folders
 from report.comparison import comparison, reports, roc, settings_of, spread, write_comparison
 from tests.report.comparison_files import load, samples, write
 from utils.errors import UserError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from evaluation.tables.tables import load_published
+from evaluation.tables.published import load_published
 from report.comparison import write_comparison
 from tests.browser import open_page, wait_until
 from tests.report.comparison_files import load, samples, write

@@ -7,20 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from report.figures import panels as visualization
-from report.figures.panels import (
-    ColourScale,
-    QualitativeInput,
-    colour_range,
-    colour_scale,
-    object_window,
-    overlay,
-    save_contact_sheet,
-    save_loss_plot,
-    save_qualitative,
-    show,
-    unit_range,
-)
+from report.figures.canvas import show
+from report.figures.colours import ColourScale, colour_range, colour_scale, depth_ends, overlay, unit_range
+from report.figures.contact_sheet import save_contact_sheet
+from report.figures.panels import save_qualitative
+from report.figures.sample import QualitativeInput, object_window
+from report.figures.training_curves import save_loss_plot
+from utils.palette import OUTLINE
 
 SIDE = 48
 
@@ -143,7 +136,7 @@ def test_qualitative_figure_shows_the_outline_only_when_there_is_a_defect(
     for one in (items[0], items[4]):
         path = tmp_path / "figures" / f"{one.defect}.png"
         save_qualitative(path, one, scale)
-        cyan.append(int((np.abs(pixels(path) - visualization.OUTLINE).max(axis=-1) < 40).sum()))
+        cyan.append(int((np.abs(pixels(path) - OUTLINE).max(axis=-1) < 40).sum()))
     assert cyan[0] > 50
     assert cyan[1] == 0
 
@@ -192,7 +185,7 @@ def test_contact_sheet_holds_every_image_and_good_comes_first(items: list[Qualit
     assert sheet.shape[1] == max(6 + 3 * (side + 6), 6 + 480)
     first = sheet[54 : 54 + side, 6 : 6 + side]  # below the sheet's heading and the group's
     np.testing.assert_array_equal(first, overlay(good.rgb, good.combined, scale.combined)[window])
-    outlined = (sheet == visualization.OUTLINE).all(axis=-1)
+    outlined = (sheet == OUTLINE).all(axis=-1)
     assert outlined.sum() == 8 * 4 * 6, "eight defects of 6×6 pixels, each with a rim of 4·6 pixels"
 
 
@@ -228,6 +221,6 @@ def test_show_without_a_display_says_so_once(
 
 def test_depth_scale() -> None:
     depth = np.concatenate([np.linspace(1, 2, 1001), [0.0, np.nan, 0.0]])[None]
-    assert visualization.depth_ends(depth) == pytest.approx((1.005, 1.995))
-    assert visualization.depth_ends(np.zeros((2, 2))) == (0.0, 1.0)
-    assert visualization.depth_ends(np.full((2, 2), 0.5)) == (0.5, pytest.approx(0.501))
+    assert depth_ends(depth) == pytest.approx((1.005, 1.995))
+    assert depth_ends(np.zeros((2, 2))) == (0.0, 1.0)
+    assert depth_ends(np.full((2, 2), 0.5)) == (0.5, pytest.approx(0.501))

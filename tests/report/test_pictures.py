@@ -10,8 +10,10 @@ from matplotlib import colormaps
 from PIL import Image
 
 from report import pictures
-from report.figures.panels import OUTLINE, ColourScale, QualitativeInput
+from report.figures.colours import ColourScale
+from report.figures.sample import QualitativeInput
 from tests.report.tools import make_sample
+from utils.palette import OUTLINE
 
 
 def decoded(uri: str, kind: str) -> Image.Image:
