@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datasets.sample import Sample
     from inspection.detector import Detector
     from inspection.pairs import Pair
-    from models.checkpoints import Run
+    from models.checkpoints import TrainedRun
 
 RATES = (0.001, 0.01, 0.05)
 
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def calibrate(args: argparse.Namespace, run: "Run", pairs: "list[Pair]") -> None:
+def calibrate(args: argparse.Namespace, run: "TrainedRun", pairs: "list[Pair]") -> None:
     """Check the parts, score them, save, and say what the thresholds promise."""
     from experiments.calibration import calibrate_on
     from inspection.detector import load_detector

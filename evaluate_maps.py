@@ -17,6 +17,7 @@ from datasets.saved_maps import find_maps, load_map
 from evaluation.results import map_metrics
 from evaluation.tables.tables import mean
 from utils import cli
+from utils.argument_types import fraction
 from utils.errors import UserError
 from utils.files import write_json
 
@@ -44,7 +45,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output_dir", type=Path, required=True, help="where metrics.json goes")
     parser.add_argument(
         "--pro_integration_limit",
-        type=cli.fraction,
+        type=fraction,
         default=0.3,
         help="false-positive rate up to which AUPRO is integrated, in (0, 1] (default: %(default)s)",
     )

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import machine
 from benchmarks.scenes import call, make_scenes
 from utils import cli
+from utils.argument_types import positive_int
 from utils.files import write_json
 
 CLASSES = ("biscuit", "cap", "chip_cookie", "gear", "loaf")
@@ -119,9 +120,9 @@ def _line(name: str, rows: Sequence[dict[str, Any]], between: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", type=cli.positive_int, default=100, help="good scenes for DBMRNet (%(default)s)")
-    parser.add_argument("--validation", type=cli.positive_int, default=120, help="nominal scenes (%(default)s)")
-    parser.add_argument("--fresh", type=cli.positive_int, default=250, help="good scenes to judge (%(default)s)")
+    parser.add_argument("--train", type=positive_int, default=100, help="good scenes for DBMRNet (%(default)s)")
+    parser.add_argument("--validation", type=positive_int, default=120, help="nominal scenes (%(default)s)")
+    parser.add_argument("--fresh", type=positive_int, default=250, help="good scenes to judge (%(default)s)")
     parser.add_argument("--classes", nargs="+", choices=CLASSES, default=CLASSES, help="which objects (all)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures to this file")
     args = parser.parse_args(argv)

@@ -8,7 +8,7 @@ from scipy import fft, ndimage
 
 from datasets.measures import exposure
 from datasets.sample import Sample, tensor_to_image
-from inspection.regions import pixel_areas
+from datasets.surface import pixel_areas
 
 SHIFT = 0.1  # of the side: how far the image is looked for beside the cloud
 GAP = 0.045  # of the side: gaps in the outline of up to twice this width count as unmeasured

@@ -1,7 +1,7 @@
 """Score nominal images and keep the scores beside the checkpoint: they give thresholds for any false-alarm rate."""
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,15 @@ from tqdm import tqdm
 
 from datasets.records import NominalSplit
 from datasets.sample import Sample, iter_samples
-from evaluation.input_check import measure
-from evaluation.thresholds import NominalScores, save_scores, thresholds_path
-from inspection.detector import load_detector
+from evaluation import input_check
+from evaluation.thresholds import NominalScores, measure, save_scores, thresholds_path
 from models.checkpoints import find_run
-from models.methods import Pipeline, nominal_scores
-from utils import cli
+from models.methods import Pipeline, load_run
+from models.token_store import batches
+from utils.errors import report_skipped
 from utils.files import atomic_path
+
+BATCH_SIZE = 4
 
 
 def calibrate(
@@ -41,17 +43,17 @@ def finished(files: Iterable[Path], split: NominalSplit, skipped: list[str] | No
     """Say that a run is finished; add the thresholds that it was stopped before, or that it was made without.
 
     Args:
-        files: one of each of its weights, see `load_detector`. split, skipped: see `calibrate`.
-        options: of `load_detector`.
+        files: one of each of its weights, see `find_run`. split, skipped: see `calibrate`.
+        options: of `load_run`.
     """
     for file in files:
         run = find_run(file)
         print(f"{run}: this run is finished, see {file}; --overwrite trains it again")
         path = thresholds_path(run.name, run.part)
         if split.validation and not path.exists():
-            detector = load_detector(file, false_alarm_rate=None, **options)
-            calibrate(detector.pipeline, split, path, detector.weights, skipped)
-    cli.report_skipped(skipped)
+            pipeline, weights, _ = load_run(run, **options)
+            calibrate(pipeline, split, path, weights, skipped)
+    report_skipped(skipped)
 
 
 def calibrate_on(
@@ -62,7 +64,7 @@ def calibrate_on(
 
     def measured() -> Iterator[Sample]:
         for sample in samples:
-            inputs.append(measure(sample))
+            inputs.append(input_check.measure(sample))
             yield sample
 
     scores = nominal_scores(pipeline, measured(), source, weights)
@@ -75,6 +77,27 @@ def calibrate_on(
     save_scores(path, scores)
     print(scores.thresholds().statement())
     return scores
+
+
+def nominal_scores(pipeline: Pipeline, samples: Iterable[Sample], source: str, weights: str) -> NominalScores | None:
+    """Scores of samples without defects that the weights were not trained on.
+
+    Args:
+        pipeline: of the detector. source, weights: see `NominalScores`.
+
+    Returns:
+        None without any sample.
+    """
+    measured = [
+        measure(anomaly_map.smoothed.numpy(), sample.valid.numpy())
+        for batch in batches(samples, BATCH_SIZE)
+        for sample, anomaly_map in zip(batch, pipeline.maps(batch), strict=True)
+    ]
+    if not measured:
+        return None
+    settings: Mapping[str, Any] = pipeline.settings
+    maxima, levels, medians = (list(values) for values in zip(*measured, strict=True))
+    return NominalScores(source, settings, weights, maxima, levels, medians)
 
 
 def _keep(path: Path) -> Path:

@@ -7,30 +7,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from torch import Tensor
 from tqdm import tqdm
 
 from evaluation.results import Prediction, evaluate, result_name, write_results
 from evaluation.thresholds import Thresholds
+from models.anomaly_map import AnomalyMap
 from report.evaluation import ReportSample, drawn, write_report
 from report.figures import canvas, colours, contact_sheet, panels
 from utils.files import check_names, locked
 from utils.map_files import save_map
 from utils.run_record import machine, versions
-
-
-class ScoredMap(Protocol):
-    """What a detector says of one sample; see `models.anomaly_map.AnomalyMap`."""
-
-    @property
-    def psi_2d(self) -> Tensor: ...
-    @property
-    def psi_3d(self) -> Tensor: ...
-    @property
-    def smoothed(self) -> Tensor: ...
-    def aupro_map(self) -> Tensor: ...
-    def pixel_map(self) -> Tensor: ...
-    def image_score(self) -> float: ...
 
 
 class Named(Protocol):
@@ -118,10 +104,10 @@ class ClassRun:
         image: np.ndarray,
         xyz: np.ndarray,
         gt: np.ndarray | None,
-        found: ScoredMap,
+        found: AnomalyMap,
         seconds: float,
         *,
-        branches: Mapping[str, ScoredMap] | None = None,
+        branches: Mapping[str, AnomalyMap] | None = None,
         extra: Mapping[str, np.ndarray] | None = None,
         saved: np.ndarray | None = None,
     ) -> None:
@@ -137,7 +123,7 @@ class ClassRun:
             saved: the map for `maps_folder`, float32; by default the AUPRO map on the grid.
         """
 
-        def predict(scored: ScoredMap) -> Prediction:
+        def predict(scored: AnomalyMap) -> Prediction:
             return Prediction(
                 defect=defect,
                 stem=stem,

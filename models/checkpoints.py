@@ -14,7 +14,7 @@ _DBMRNET_WEIGHTS = re.compile(r"DBMRNet_(?P<class_name>.+)_\d+ep_\d+bs\.safetens
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainedRun:
     """A trained run. method: "CFM" or "DBMRNet". best: the weights that were best on validation samples."""
 
     method: str
@@ -31,7 +31,7 @@ class Run:
         return f"{self.method} {self.name.class_name} {self.name.epochs}ep_{self.name.batch_size}bs{best}"
 
 
-def find_run(checkpoint: Path) -> Run:
+def find_run(checkpoint: Path) -> TrainedRun:
     """The run that a path means.
 
     Args:
@@ -78,12 +78,12 @@ def _class_names(folder: Path) -> list[str]:
     return sorted(names, key=len, reverse=True) or [folder.absolute().name]
 
 
-def _run_of(path: Path, class_names: list[str]) -> Run | None:
+def _run_of(path: Path, class_names: list[str]) -> TrainedRun | None:
     """The run of one of the classes that a file belongs to by its name; None if to none."""
     folder = path.absolute().parent
     for class_name in class_names:
         if match := re.fullmatch(f"{_PART}_{re.escape(class_name)}_{_RUN}", path.name):
             place = None if folder.name == class_name else folder
             name = CheckpointName(folder.parent, class_name, int(match["epochs"]), int(match["batch"]), place)
-            return Run(match["method"], name, match["best"] is not None)
+            return TrainedRun(match["method"], name, match["best"] is not None)
     return None

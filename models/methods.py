@@ -1,14 +1,14 @@
-"""Scores of nominal images, from which thresholds come."""
+"""What every method offers to what is built on it, and the methods by their names."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
-from evaluation.thresholds import NominalScores, measure
 from models.anomaly_map import AnomalyMap
-from models.token_store import GridSample, batches
+from models.checkpoints import TrainedRun
+from models.token_store import GridSample
+from utils.devices import pick_device
 from utils.view import ViewSettings
-
-BATCH_SIZE = 4
 
 
 class Pipeline(Protocol):
@@ -24,24 +24,31 @@ class Pipeline(Protocol):
     def maps(self, samples: Sequence[GridSample]) -> Sequence[AnomalyMap]: ...
 
 
-def nominal_scores(
-    pipeline: Pipeline, samples: Iterable[GridSample], source: str, weights: str
-) -> NominalScores | None:
-    """Scores of samples without defects that the weights were not trained on.
+def load_run(
+    run: TrainedRun,
+    device: str = "auto",
+    precision: str | None = None,
+    rgb_weights: str | Path | None = None,
+    xyz_weights: str | Path | None = None,
+) -> tuple[Pipeline, str, dict[str, Any] | None]:
+    """Pipeline, hash of the weights, and settings of a run, None where it has none.
 
     Args:
-        pipeline: of the detector. source, weights: see `NominalScores`.
+        device: see `pick_device`. precision: `fp32`, `bf16`, or None for that of the run.
+        rgb_weights, xyz_weights: of CFM's `dino_pointmae`, instead of the public files.
 
-    Returns:
-        None without any sample.
+    Raises:
+        UserError: a damaged file, or a device that is not there.
     """
-    measured = [
-        measure(anomaly_map.smoothed.numpy(), sample.valid.numpy())
-        for batch in batches(samples, BATCH_SIZE)
-        for sample, anomaly_map in zip(batch, pipeline.maps(batch), strict=True)
-    ]
-    if not measured:
-        return None
-    settings: Mapping[str, Any] = pipeline.settings
-    maxima, levels, medians = (list(values) for values in zip(*measured, strict=True))
-    return NominalScores(source, settings, weights, maxima, levels, medians)
+    place = pick_device(device)
+    settings: dict[str, Any] | None
+    if run.method == "CFM":
+        from models.cfm.pipeline import load_pipeline, weights_sha256
+
+        rgb, xyz = (None if path is None else Path(path) for path in (rgb_weights, xyz_weights))
+        pipeline, settings = load_pipeline(run.name, place, precision, rgb, xyz)
+        return pipeline, weights_sha256(run.name), settings
+    from models.dbmrnet import pipeline as dbmrnet
+
+    network, settings = dbmrnet.load_pipeline(run.name, run.part, place, precision)
+    return network, dbmrnet.weights_sha256(run.name, run.part), settings

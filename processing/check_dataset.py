@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from processing.checks import dataset_checks, raw_eyecandies
 from processing.checks.check_report import as_json, columns, save_contact_sheet, table
 from processing.checks.findings import Finding
-from utils.cli import positive_int, run
+from utils.argument_types import positive_int
+from utils.cli import run
 from utils.files import write_json
 from utils.parallel import available_cores
 

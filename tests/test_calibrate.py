@@ -13,7 +13,7 @@ import calibrate
 import cfm_training
 import dbmrnet_training
 from evaluation.thresholds import load_scores
-from models import load_detector
+from inspection import load_detector
 from models.checkpoints import find_run
 from tests.trained import Trained
 from utils.checkpoint import lock_run

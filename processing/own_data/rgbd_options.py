@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.cli import positive, positive_int, seed
+from utils.argument_types import positive, positive_int, seed
 from utils.errors import UserError
 from utils.parallel import available_cores
 

@@ -19,7 +19,6 @@ from evaluation.tables.tables import class_table
 from evaluation.thresholds import NominalScores
 from experiments.class_run import ClassRun, picture_names, reserved
 from models.anomaly_map import AnomalyMap, make_anomaly_map
-from report.figures import contact_sheet, panels
 from utils.errors import UserError
 
 SIDE = 24
@@ -155,8 +154,8 @@ def test_figures_get_the_panels_of_their_image(panels: bool, tmp_path: Path, mon
     def save(path: Path, item: Any, scale: Any, extra: Mapping[str, np.ndarray]) -> None:
         drawn[path.relative_to(tmp_path).as_posix()] = {name: int(values.max()) for name, values in extra.items()}
 
-    monkeypatch.setattr(panels, "save_qualitative", save)
-    monkeypatch.setattr(contact_sheet, "save_contact_sheet", lambda *_: None)
+    monkeypatch.setattr("report.figures.panels.save_qualitative", save)
+    monkeypatch.setattr("report.figures.contact_sheet.save_contact_sheet", lambda *_: None)
     run = ClassRun("gear", None, with_pictures=True)
     collect(run, panels)
     run.write_pictures(tmp_path, show=False)
@@ -183,8 +182,8 @@ def test_every_image_has_a_picture_of_its_own() -> None:
 
 
 def test_pictures_of_two_images_with_one_name_are_both_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panels, "save_qualitative", lambda path, item, *_: path.touch())
-    monkeypatch.setattr(contact_sheet, "save_contact_sheet", lambda *_: None)
+    monkeypatch.setattr("report.figures.panels.save_qualitative", lambda path, item, *_: path.touch())
+    monkeypatch.setattr("report.figures.contact_sheet.save_contact_sheet", lambda *_: None)
     run, generator = ClassRun("gear", None, with_pictures=True), torch.Generator().manual_seed(0)
     gt = np.zeros((SIDE, SIDE), bool)
     gt[3:6, 3:6] = True

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from datasets import surface
 from datasets.frames import nearest
+from datasets.surface import pixel_areas
 from evaluation.thresholds import Thresholds
-from inspection import regions
-from inspection.regions import find_regions, pixel_areas
+from inspection.regions import find_regions
 
 MM2 = 1e6  # square millimetres in a square metre
 
@@ -217,7 +218,7 @@ def plain_areas(cloud: np.ndarray) -> np.ndarray:
 def test_areas_follow_the_definition_whatever_is_computed_at_a_time(
     strip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(regions, "_STRIP", strip)
+    monkeypatch.setattr(surface, "_STRIP", strip)
     rng = np.random.default_rng(1)
     cloud = rng.uniform(0.1, 1, (17, 23, 3)) * (rng.random((17, 23, 1)) < 0.6)
     found, expected = pixel_areas(cloud), plain_areas(cloud)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.checkpoints import Run, find_run
+from models.checkpoints import TrainedRun, find_run
 from utils.checkpoint import CheckpointName
 from utils.errors import UserError
 
@@ -25,13 +25,13 @@ DBMRNET = ("DBMRNet_cap_9ep_8bs.safetensors", "DBMRNet_best_cap_9ep_8bs.safetens
 )
 def test_a_folder_with_one_run(names: tuple[str, ...], method: str, epochs: int, batch: int, tmp_path: Path) -> None:
     folder = make(tmp_path / "cap", *names, "notes.txt", "CFM_other_5ep_4bs.json")
-    assert find_run(folder) == Run(method, CheckpointName(tmp_path, "cap", epochs, batch))
+    assert find_run(folder) == TrainedRun(method, CheckpointName(tmp_path, "cap", epochs, batch))
 
 
 @pytest.mark.parametrize("name", CFM)
 def test_any_file_of_a_run(name: str, tmp_path: Path) -> None:
     make(tmp_path / "cap", *CFM, *DBMRNET)
-    assert find_run(tmp_path / "cap" / name) == Run("CFM", CheckpointName(tmp_path, "cap", 5, 4))
+    assert find_run(tmp_path / "cap" / name) == TrainedRun("CFM", CheckpointName(tmp_path, "cap", 5, 4))
 
 
 def test_best_weights_are_meant_by_their_file(tmp_path: Path) -> None:
@@ -46,13 +46,13 @@ def test_class_names_may_hold_underscores_and_paths_be_relative(
     make(tmp_path / "cable_gland_2", "CFM_2Dto3D_cable_gland_2_50ep_4bs.pth")
     monkeypatch.chdir(tmp_path / "cable_gland_2")
     for path in (Path(), Path("CFM_2Dto3D_cable_gland_2_50ep_4bs.pth")):
-        assert find_run(path) == Run("CFM", CheckpointName(tmp_path, "cable_gland_2", 50, 4))
+        assert find_run(path) == TrainedRun("CFM", CheckpointName(tmp_path, "cable_gland_2", 50, 4))
 
 
 @pytest.mark.parametrize("class_name", ["best_gear", "extractor_2", "2Dto3D_cap", "thresholds_x"])
 def test_class_names_may_look_like_parts(class_name: str, tmp_path: Path) -> None:
     folder = make(tmp_path / class_name, f"CFM_2Dto3D_{class_name}_5ep_4bs.pth", f"CFM_{class_name}_5ep_4bs.json")
-    assert find_run(folder) == Run("CFM", CheckpointName(tmp_path, class_name, 5, 4))
+    assert find_run(folder) == TrainedRun("CFM", CheckpointName(tmp_path, class_name, 5, 4))
 
 
 def test_what_means_no_single_run_is_refused(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_folder_may_be_renamed(
 ) -> None:
     place = make(tmp_path / folder, *names)
     run = find_run(place)
-    assert run == Run(method, CheckpointName(tmp_path, class_name, epochs, batch, place))
+    assert run == TrainedRun(method, CheckpointName(tmp_path, class_name, epochs, batch, place))
     for name in names:
         found = find_run(place / name)
         assert (found.method, found.name) == (run.method, run.name)
@@ -103,7 +103,7 @@ def test_a_folder_may_be_renamed(
 
 def test_the_class_that_a_folder_is_named_after_comes_first(tmp_path: Path) -> None:
     place = make(tmp_path / "cap", *CFM, "CFM_2Dto3D_other_5ep_4bs.pth")
-    assert find_run(place) == Run("CFM", CheckpointName(tmp_path, "cap", 5, 4))
+    assert find_run(place) == TrainedRun("CFM", CheckpointName(tmp_path, "cap", 5, 4))
     assert find_run(place / "CFM_2Dto3D_other_5ep_4bs.pth").name.class_name == "other"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils import cli
+from utils import argument_types, cli
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +63,7 @@ def test_seeds_that_no_generator_takes_are_refused(
 
 
 def test_largest_seed_is_one_that_generators_take() -> None:
-    largest = cli.seed(str((1 << 63) - 1))
+    largest = argument_types.seed(str((1 << 63) - 1))
     assert torch.Generator().manual_seed(largest).initial_seed() == largest
     assert 0 <= np.random.default_rng([largest, 3]).random() < 1
 
@@ -77,7 +77,7 @@ def test_checkpoint_option_names_the_file_in_its_help(parser: argparse.ArgumentP
 
 
 def test_methods_have_result_folders_of_their_own(parser: argparse.ArgumentParser) -> None:
-    cli.add_result_options(parser, "mine")
+    cli.add_result_options(parser, 0.01, "mine")
     args = parser.parse_args([])
     assert args.quantitative_folder == Path("results/quantitatives_mine")
     assert args.qualitative_folder == Path("results/qualitatives_mine")
@@ -85,7 +85,7 @@ def test_methods_have_result_folders_of_their_own(parser: argparse.ArgumentParse
 
 @pytest.mark.parametrize("value", ["0", "1", "nan", "-0.01", "1 %"])
 def test_false_alarm_rate_lies_between_0_and_1(parser: argparse.ArgumentParser, value: str) -> None:
-    cli.add_rate_option(parser)
+    cli.add_rate_option(parser, 0.01)
     assert parser.parse_args([]).false_alarm_rate == 0.01
     assert parser.parse_args(["--false_alarm_rate", "0.05"]).false_alarm_rate == 0.05
     with pytest.raises(SystemExit):
@@ -93,7 +93,7 @@ def test_false_alarm_rate_lies_between_0_and_1(parser: argparse.ArgumentParser, 
 
 
 def test_maps_are_saved_on_the_grid_unless_asked_otherwise(parser: argparse.ArgumentParser) -> None:
-    cli.add_result_options(parser)
+    cli.add_result_options(parser, 0.01)
     assert parser.parse_args([]).map_size == "grid"
     assert parser.parse_args(["--map_size", "native"]).map_size == "native"
     with pytest.raises(SystemExit):
@@ -196,7 +196,8 @@ def test_forked_process_computes(tmp_path: Path) -> None:
     """OpenMP's threads do not exist in the child: without care, its first large product waits for them for ever."""
     code = """
 import os, time
-from utils import cli
+from utils import process_settings
+process_settings.apply()
 import torch
 product = lambda: float((torch.ones(400, 400) @ torch.ones(400, 400) + torch.ones(400, 400)).sum())
 torch.set_num_threads(2)
