@@ -11,6 +11,7 @@ from datasets.sample import Sample, tensor_to_image
 from datasets.surface import pixel_areas
 
 SHIFT = 0.1  # of the side: how far the image is looked for beside the cloud
+FILTERS = 9  # pixels beyond that which the blur of the outline, and blur and slopes of the image look at
 GAP = 0.045  # of the side: gaps in the outline of up to twice this width count as unmeasured
 
 
@@ -23,27 +24,27 @@ def measure(sample: Sample) -> dict[str, float]:
     valid pixels, 0 to 255. right, down: by how much of the side the image's edges lie beside the outline of the cloud.
     """
     valid = sample.valid.numpy()
-    xyz = sample.xyz.permute(1, 2, 0).numpy()
-    points = xyz[valid].astype(np.float64)
-    areas = pixel_areas(xyz)
-    known = areas[~np.isnan(areas)]
     rgb = tensor_to_image(sample.rgb)
-    right, down = _shift(rgb.mean(axis=2, dtype=np.float32), valid)
+    (box,) = ndimage.find_objects(valid.view(np.int8))  # outside of it there is nothing to measure
+    right, down = _shift(rgb, valid, box)
+    inside = valid[box]
+    xyz = np.ascontiguousarray(sample.xyz.permute(1, 2, 0).numpy()[box])
+    points = xyz[inside].astype(np.float64)
+    areas = pixel_areas(xyz)
     return {
         "points": len(points) / valid.size,
-        "area": float(known.sum()),
+        "area": float(np.nansum(areas)),
         "reach": float(np.quantile(np.linalg.norm(points - points.mean(axis=0), axis=1), 0.99)),
-        "gaps": _gaps(valid) / len(points),
-        "hole": _largest_hole(valid) / len(points),
+        "gaps": _gaps(inside, max(1, round(GAP * len(valid)))) / len(points),
+        "hole": _largest_hole(inside) / len(points),
         "exposure": exposure(rgb, valid),
         "right": right,
         "down": down,
     }
 
 
-def _gaps(valid: np.ndarray) -> int:
-    """False pixels that a closing by a disc of radius GAP covers."""
-    radius = max(1, round(GAP * len(valid)))
+def _gaps(valid: np.ndarray, radius: int) -> int:
+    """False pixels that a closing by a disc of this radius covers."""
     around = np.pad(valid, 2 * radius)
     grown = ndimage.distance_transform_edt(~around) <= radius
     closed = ndimage.distance_transform_edt(grown) > radius
@@ -60,18 +61,19 @@ def _largest_hole(valid: np.ndarray) -> int:
     return int(sizes.max())
 
 
-def _shift(grey: np.ndarray, valid: np.ndarray) -> tuple[float, float]:
+def _shift(rgb: np.ndarray, valid: np.ndarray, box: tuple[slice, slice]) -> tuple[float, float]:
     """Columns to the right and rows downwards, as shares of the side, by which the strength of the image's edges fits
-    the outline of the filled mask best; at most SHIFT."""
-    filled = ndimage.binary_fill_holes(valid)
-    outline = ndimage.gaussian_filter((filled ^ ndimage.binary_erosion(filled)).astype(np.float32), 1)
-    smooth = ndimage.gaussian_filter(grey, 1)
-    edges = np.hypot(ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1))
+    the outline of the filled mask best; at most SHIFT. box: of the mask."""
     side = len(valid)
     reach = max(1, round(SHIFT * side))
-    size = fft.next_fast_len(side + reach, real=True)
-    product = fft.rfft2(edges, (size, size)) * fft.rfft2(outline, (size, size)).conj()
-    fits = fft.irfft2(product, (size, size))
+    around = tuple(slice(max(0, b.start - reach - FILTERS), b.stop + reach + FILTERS) for b in box)
+    filled = ndimage.binary_fill_holes(valid[around])
+    outline = ndimage.gaussian_filter((filled ^ ndimage.binary_erosion(filled)).astype(np.float32), 1)
+    smooth = ndimage.gaussian_filter(rgb[around].mean(axis=2, dtype=np.float32), 1)
+    edges = np.hypot(ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1))
+    shape = [fft.next_fast_len(length + reach, real=True) for length in edges.shape]
+    product = fft.rfft2(edges, shape) * fft.rfft2(outline, shape).conj()
+    fits = fft.irfft2(product, shape)
     moves = np.arange(-reach, reach + 1)
     near = fits[np.ix_(moves, moves)]
     row, column = np.unravel_index(near.argmax(), near.shape)

@@ -38,7 +38,10 @@ def find_regions(grid_map: np.ndarray, xyz: np.ndarray, thresholds: Thresholds) 
     scores = np.asarray(grid_map, np.float64)  # a float32 map would round the thresholds
     parts, count = ndimage.label(scores > thresholds.map, _EIGHT)
     every = np.arange(1, count + 1)
-    peaks = np.asarray(ndimage.maximum(scores, parts, every), np.float64)
+    peaks = np.full(count + 1, -np.inf)
+    above = parts > 0
+    np.maximum.at(peaks, parts[above], scores[above])
+    peaks = peaks[1:]
     order = np.argsort(-peaks, kind="stable")
     chosen = [int(i) for i in order if peaks[i] > thresholds.image]
     numbers = np.zeros(count + 1, np.int32)
