@@ -114,7 +114,8 @@ def circle_violations(root: Path) -> Iterator[str]:
     imports = {module_name(path, root): project_imports(path, root) for path in source_files(root)}
 
     def reached(start: str) -> set[str]:
-        found, ahead = set(), [start]
+        found: set[str] = set()
+        ahead = [start]
         while ahead:
             new = imports.get(ahead.pop(), set()) - found
             found |= new
@@ -141,7 +142,7 @@ def effect_violations(root: Path) -> Iterator[str]:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         own = tuple(node.name for node in tree.body if isinstance(node, ast.ClassDef))
-        for node in module_level(tree):
+        for node in [node for node in module_level(tree) if isinstance(node, ast.stmt)]:
             called = [node.value.func] if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) else []
             targets = node.targets if isinstance(node, ast.Assign | ast.Delete) else []
             if isinstance(node, ast.AugAssign | ast.AnnAssign | ast.For):
