@@ -27,9 +27,11 @@ MAX_FILE, MAX_SCRIPT, MAX_FUNCTION = 400, 150, 60
 
 
 def source_files(root: Path) -> list[Path]:
-    """Python files of the project; `datasets` is flat, its sub-folders hold data."""
+    """Python files of the project; in `datasets`, other sub-folders than `scenes` hold data."""
     nested = [path for folder in FOLDERS if folder != "datasets" for path in (root / folder).rglob("*.py")]
-    return sorted([*root.glob("*.py"), *(root / "datasets").glob("*.py"), *nested])
+    return sorted(
+        [*root.glob("*.py"), *(root / "datasets").glob("*.py"), *(root / "datasets/scenes").glob("*.py"), *nested]
+    )
 
 
 def module_name(path: Path, root: Path) -> str:

@@ -17,7 +17,7 @@ import cfm_training
 import evaluate_maps
 from datasets.readers import read_gt, read_rgb, read_xyz
 from datasets.records import scan
-from datasets.scene_writer import Counts, write_mvtec3d
+from datasets.scenes.writer import Counts, write_mvtec3d
 from processing import preprocess_mvtec
 from utils import cli
 from utils.errors import UserError

@@ -6,8 +6,8 @@ from scipy import ndimage
 
 from datasets.frames import border_mask, border_share
 from datasets.raw_scans import background_plane, is_raw
-from datasets.scene_shapes import OBJECT_CLASSES
 from datasets.scenes import render_scene
+from datasets.scenes.shapes import OBJECT_CLASSES
 
 SIZE = 160
 CLASSES = sorted(OBJECT_CLASSES)

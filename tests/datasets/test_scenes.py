@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from datasets.scene_candies import CANDY_CAMERA, CANDY_CLASSES, CANDY_DEFECTS, MASK_KINDS, SCALE, render_candy
-from datasets.scene_defects import (
+from datasets.scenes.candies import CANDY_CAMERA, CANDY_CLASSES, CANDY_DEFECTS, MASK_KINDS, SCALE, render_candy
+from datasets.scenes.defects import (
     COLOUR_ONLY,
     DEFECTS,
     GEOMETRY_ONLY,
@@ -15,9 +15,9 @@ from datasets.scene_defects import (
     apply_defect,
     changed_cells,
 )
-from datasets.scene_shapes import OBJECT_CLASSES, Shape, draw_shape
-from datasets.scene_view import Camera, Pose, tilted_axes, view
-from datasets.scenes import Scene, defect_mask, measure, render_scene, scene_camera
+from datasets.scenes.scene import Scene, defect_mask, measure, render_scene, scene_camera
+from datasets.scenes.shapes import OBJECT_CLASSES, Shape, draw_shape
+from datasets.scenes.view import Camera, Pose, tilted_axes, view
 
 SIZE = 160
 BOTH = ("contamination", "hole")

@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from datasets.scene_writer import Counts, write_eyecandies, write_mvtec3d
+from datasets.scenes.writer import Counts, write_eyecandies, write_mvtec3d
 from processing import dataset_checks, preprocess_eyecandies, preprocess_mvtec
 from processing.camera_files import Intrinsics
 from processing.check_dataset import main

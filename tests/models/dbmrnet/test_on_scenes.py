@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from datasets.sample import Sample, make_sample, to_arrays
-from datasets.scene_defects import DEFECTS
 from datasets.scenes import render_scene
+from datasets.scenes.defects import DEFECTS
 from models.dbmrnet import training
 from models.dbmrnet.detector import DBMRNetDetector
 from models.dbmrnet.scoring import rebuilt_depth, rebuilt_frame

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.scene_defects import apply_defect, changed_cells
-from datasets.scene_light import Light, expose, ground_albedo, radiance
-from datasets.scene_shapes import OBJECT_CLASSES, draw_shape
-from datasets.scene_view import Camera, Mask, Pose, Surface, plane_coordinates, tilted_axes, view
-from datasets.scenes import defect_mask, entropy
+from datasets.scenes.defects import apply_defect, changed_cells
+from datasets.scenes.light import Light, expose, ground_albedo, radiance
+from datasets.scenes.scene import defect_mask, entropy
+from datasets.scenes.shapes import OBJECT_CLASSES, draw_shape
+from datasets.scenes.view import Camera, Mask, Pose, Surface, plane_coordinates, tilted_axes, view
 
 CANDY_CLASSES = {
     "biscuit": "LicoriceSandwich",

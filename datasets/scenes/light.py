@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from datasets.scene_shapes import Array
-from datasets.scene_view import Camera, Mask, Surface
+from datasets.scenes.shapes import Array
+from datasets.scenes.view import Camera, Mask, Surface
 
 _SHININESS = 24
 _BLUR = 0.6

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from datasets.scene_shapes import Array, Shape, mix, smoothstep, waves
+from datasets.scenes.shapes import Array, Shape, mix, smoothstep, waves
 
 MIN_HEIGHT = 0.0075
 """Metres above the ground plane that stay under every defect, so that plane removal (5 mm) does not eat its floor."""

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from datasets.scene_candies import CANDY_CLASSES, MASK_KINDS, Candy, render_candy
-from datasets.scene_defects import DEFECTS
 from datasets.scenes import render_scene, scene_camera
+from datasets.scenes.candies import CANDY_CLASSES, MASK_KINDS, Candy, render_candy
+from datasets.scenes.defects import DEFECTS
 from utils.errors import UserError
 from utils.files import atomic_path, write_json
 from utils.parallel import run_parallel

@@ -1,7 +1,7 @@
 """Generated RGB + organised point cloud scenes: one object on a tilted plane, seen by a structured-light camera.
 
 Stand-ins for the data sets of the field, for demonstrations and tests: colour and shape of each class are tied by a
-rule (`scene_shapes`), defects break the shape, the colour or the tie between them (`scene_defects`).
+rule (`shapes`), defects break the shape, the colour or the tie between them (`defects`).
 """
 
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from datasets.scene_defects import apply_defect, changed_cells
-from datasets.scene_light import draw_light, expose, ground_albedo, radiance
-from datasets.scene_shapes import OBJECT_CLASSES, Array, Shape, draw_shape
-from datasets.scene_view import Camera, Mask, Pose, Surface, plane_coordinates, tilted_axes, view
+from datasets.scenes.defects import apply_defect, changed_cells
+from datasets.scenes.light import draw_light, expose, ground_albedo, radiance
+from datasets.scenes.shapes import OBJECT_CLASSES, Array, Shape, draw_shape
+from datasets.scenes.view import Camera, Mask, Pose, Surface, plane_coordinates, tilted_axes, view
 
 FOCAL_AT_800 = 2758.0
 """Focal length in pixels of an image whose longer side has 800."""
