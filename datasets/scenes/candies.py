@@ -93,11 +93,10 @@ def render_candy(class_name: str, defect: str | None, seed: int | list[int]) -> 
 
 def _draw_pose(class_name: str, rng: np.random.Generator) -> Pose:
     """The plane farther away at the upper image border, the object near the middle."""
-    kind = OBJECT_CLASSES[class_name]
     tilt = np.radians(12) + rng.normal(0, np.radians(0.3))
     point = np.array([0.0, 0.0, (_DISTANCE + rng.uniform(-0.02, 0.02)) / SCALE])
-    turn = rng.uniform(-kind.max_turn, kind.max_turn) + np.pi * rng.integers(2)
-    return Pose(point, tilted_axes(tilt, -np.pi / 2), turn, rng.uniform(-0.6, 0.6, 2) * kind.play)
+    shift = rng.uniform(-0.6, 0.6, 2) * OBJECT_CLASSES[class_name].play
+    return Pose(point, tilted_axes(tilt, -np.pi / 2), rng.uniform(0, 2 * np.pi), shift)
 
 
 def _world_to_camera(rng: np.random.Generator) -> NDArray[np.float64]:

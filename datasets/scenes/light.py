@@ -1,4 +1,4 @@
-"""Colour images of a rendered surface: Lambertian shading, a mild highlight, and the camera's blur and noise."""
+"""Colour images of a rendered surface: Lambertian shading, specular spots, and the camera's blur and noise."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from datasets.scenes.shapes import Array
-from datasets.scenes.view import Camera, Mask, Surface
+from datasets.scenes.view import Camera, Surface
 
-_SHININESS = 24
+CLOTH = 0.031
+"""Reflectance of the black cloth that parts lie on: about a fifteenth of theirs, 7 to 9 of 255 in the photograph."""
+
+_SHININESS = 60
 _BLUR = 0.6
-_NOISE = 1.3 / 255
+_NOISE = 2.2 / 255
+_MOSAIC_BLUR = 0.5  # pixels: a colour is interpolated from its neighbours in the sensor's mosaic, and so is its noise
 
 
 @dataclass(frozen=True)
@@ -27,22 +31,14 @@ class Light:
     tint: NDArray[np.float64]
 
 
-def draw_light(rng: np.random.Generator) -> Light:
-    """The rig's lamp, upper left in front of the object, with the play from image to image."""
-    direction = np.array([-0.45, -0.55, -1.0]) + rng.normal(0, 0.04, 3)
-    tint = 1 + rng.normal(0, 0.008, 3)
-    return Light(direction / np.linalg.norm(direction), rng.uniform(0.66, 0.72), rng.uniform(0.30, 0.34), tint)
-
-
 def ground_albedo(right: Array, down: Array, rng: np.random.Generator) -> Array:
-    """(h,w,3) reflectance of the plane at in-plane positions (h,w) in metres: dark, woven, with soft patches."""
+    """(h,w,3) reflectance of the plane at in-plane positions (h,w) in metres: a black cloth with soft patches."""
     tile = rng.normal(0, 1, (64, 64)).astype(np.float32)
     soft = ndimage.gaussian_filter(tile, 2, mode="wrap")
     grain = tile[_wrapped(down, 0.9e-3), _wrapped(right, 0.9e-3)]
     patches = soft[_wrapped(down, 2.5e-3), _wrapped(right, 2.5e-3)] / soft.std()
-    weave = np.cos(2 * np.pi * right / 4e-3) * np.cos(2 * np.pi * down / 4e-3)
-    value = 0.23 + 0.008 * grain + 0.010 * patches + 0.010 * weave
-    return (value[..., None] * np.array([0.92, 1.0, 1.08])).astype(np.float32)
+    value = CLOTH * (1 + 0.08 * grain + 0.05 * patches)
+    return (value[..., None] * np.array([0.85, 0.98, 1.17])).astype(np.float32)
 
 
 def _wrapped(position: Array, cell: float) -> NDArray[np.int_]:
@@ -50,31 +46,27 @@ def _wrapped(position: Array, cell: float) -> NDArray[np.int_]:
     return np.floor(position / cell).astype(int) % 64
 
 
-def radiance(surface: Surface, camera: Camera, gloss: float, light: Light) -> NDArray[np.float32]:
-    """(h,w,3) noise-free colour, not clipped: albedo x (ambient + diffuse x cosine) + highlight on the object."""
+def radiance(surface: Surface, camera: Camera, gloss: float, light: Light, lit: Array | float = 1.0) -> Array:
+    """(h,w,3) noise-free colour, not clipped: albedo x (ambient + diffuse x cosine) + highlight on the object.
+
+    `lit` (h,w) in [0,1]: how much of the lamp arrives; the rest is in shadow.
+    """
     seen = surface.object_mask
+    reached = np.broadcast_to(np.asarray(lit, np.float32) * np.float32(light.diffuse), seen.shape)
     cosine = np.clip(surface.normals @ light.direction.astype(np.float32), 0, None)
-    strength = light.ambient + light.diffuse * cosine
-    shaded = surface.albedo * np.where(seen, strength, strength * _contact_shadow(seen))[..., None]
+    shaded = surface.albedo * (light.ambient + reached * cosine)[..., None]
     towards_camera = -camera.rays()[seen]
     towards_camera /= np.linalg.norm(towards_camera, axis=-1, keepdims=True)
     halfway = towards_camera + light.direction
     halfway /= np.linalg.norm(halfway, axis=-1, keepdims=True)
     shine = np.clip((surface.normals[seen] * halfway).sum(axis=-1), 0, 1) ** _SHININESS
-    shaded[seen] += gloss * light.diffuse * shine[:, None]
-    return shaded * light.tint.astype(np.float32)
+    shaded[seen] += (gloss * reached[seen] * shine)[:, None]
+    return (shaded * light.tint.astype(np.float32)).astype(np.float32)
 
 
-def _contact_shadow(object_mask: Mask) -> Array:
-    """(h,w) factor in (0,1]: the plane is darker close to the object, which hides part of the room from it."""
-    width = max(3, max(object_mask.shape) // 24)
-    near = ndimage.uniform_filter(object_mask.astype(np.float32), width)
-    return 1 - 0.55 * ndimage.uniform_filter(near, width)
-
-
-def expose(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(h,w,3) uint8 photograph of a radiance image: slight blur, display gamma, slight noise."""
+def expose(image: Array, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """(h,w,3) uint8 photograph of a radiance image: slight blur, and the noise of a colour sensor."""
     blurred = ndimage.gaussian_filter(image, (_BLUR, _BLUR, 0))
-    display = np.clip(blurred, 0, 1) ** (1 / 1.3)
-    noisy = display + _NOISE * rng.standard_normal(display.shape, dtype=np.float32)
+    noise = _NOISE * rng.standard_normal(image.shape, dtype=np.float32)
+    noisy = np.clip(blurred, 0, 1) + ndimage.gaussian_filter(noise, (_MOSAIC_BLUR, _MOSAIC_BLUR, 0))
     return np.clip(np.rint(255 * noisy), 0, 255).astype(np.uint8)
