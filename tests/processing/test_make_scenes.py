@@ -14,7 +14,7 @@ from PIL import Image
 from datasets.scenes import render_scene
 from datasets.scenes.candies import CANDY_CLASSES, MASK_KINDS, render_candy
 from datasets.scenes.defects import DEFECTS
-from datasets.scenes.writer import Counts, gt_values, scene_seed, write_eyecandies, write_mvtec3d
+from datasets.scenes.writer import EXPOSURES, Counts, gt_values, scene_seed, write_eyecandies, write_mvtec3d
 from processing.make_scenes import main
 from utils.errors import UserError
 
@@ -98,7 +98,7 @@ def test_mvtec_masks_hold_one_value_per_defect(mvtec: Path) -> None:
 
 
 def test_mvtec_files_hold_the_rendered_scene(mvtec: Path) -> None:
-    scene = render_scene("loaf", "stain", SIZE, scene_seed(4, "loaf/test/stain/0"))
+    scene = render_scene("loaf", "stain", SIZE, scene_seed(4, "loaf/test/stain/0"), EXPOSURES["defective"])
     part = mvtec / "loaf" / "test" / "stain"
     assert np.array_equal(image(part / "rgb" / "000.png"), scene.rgb)
     assert np.array_equal(tifffile.imread(part / "xyz" / "000.tiff"), scene.xyz)
