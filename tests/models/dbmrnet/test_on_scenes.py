@@ -45,7 +45,7 @@ def plant(made: Scene, defect: str, seed: int) -> tuple[np.ndarray, np.ndarray, 
         deeper = 1 + 0.0035 * inside / np.maximum(made.xyz[..., 2], 0.1)
         return made.rgb, (made.xyz * deeper[..., None]).astype(np.float32), inside > 0.1
     cover = 0.8 * (inside > 0)[..., None]
-    return (made.rgb + cover * (np.array([110, 40, 120]) - made.rgb)).astype(np.uint8), made.xyz, inside > 0
+    return (made.rgb + cover * (np.array([240, 20, 160]) - made.rgb)).astype(np.uint8), made.xyz, inside > 0
 
 
 def train(masked_centres: str, epochs: int, folder: Path) -> DBMRNetDetector:
