@@ -1,7 +1,8 @@
 """Generated RGB + organised point cloud scenes: one object on a tilted plane, seen by a structured-light camera.
 
 Stand-ins for the data sets of the field, for demonstrations and tests: colour and shape of each class are tied by a
-rule (`shapes`), defects break the shape, the colour or the tie between them (`defects`).
+rule (`shapes`), defects break the shape, the colour or the tie between them (`defects`), and the light of the projector
+decides what is photographed and measured (`scanner`), as on the scans of MVTec 3D-AD.
 """
 
 from dataclasses import dataclass, replace
@@ -55,8 +56,8 @@ def scene_camera(class_name: str, size: int) -> Camera:
 def render_scene(class_name: str, defect: str | None, size: int, seed: int | list[int], exposure: float = 1.0) -> Scene:
     """One scene of a class, good (`defect` None) or with one defect. Equal arguments give equal arrays.
 
-    The instance, its pose, the light and the noise depend on class, size and seed, not on the defect: a defective scene
-    differs from the good scene of the same seed only where the defect changes it.
+    The instance, its pose, the light and the noise depend on class, size, seed and exposure, not on the defect: a
+    defective scene differs from the good scene of the same seed only where the defect changes it.
 
     Args:
         class_name: a key of OBJECT_CLASSES.

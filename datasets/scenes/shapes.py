@@ -16,9 +16,9 @@ Array = NDArray[np.floating[Any]]
 
 _MILLIMETRE = 1e-3
 _PITCH_LIMIT = 0.15 * _MILLIMETRE
-_UNEVENNESS = 0.12 * _MILLIMETRE
-_CLOUDS = 0.06
-_PORES = 120
+_UNEVENNESS = 0.12 * _MILLIMETRE  # deviation of the height
+_CLOUDS = 0.06  # deviation of the tone
+_PORES = 120  # in the square around the object
 _PORE_DEPTH = 0.5 * _MILLIMETRE
 
 
@@ -285,7 +285,7 @@ def draw_shape(class_name: str, pitch: float, rng: np.random.Generator) -> Shape
 
 
 def _character(x: Array, y: Array, radius: float, rng: np.random.Generator) -> tuple[Array, Array]:
-    """What no two good parts share: height (n,n) in metres to add and tone (n,n,3) to multiply colours by.
+    """What differs from good part to good part: height (n,n) to add, metres, and tone (n,n,3) to multiply colours by.
 
     Shallow unevenness and clouds of tone as baking or moulding leave them, and pores: dark pits, each smaller than any
     defect.
