@@ -23,7 +23,7 @@ from benchmarks.kinds import CELLS, KINDS, STAGES, Kind
 from benchmarks.measure import Case, Setting, call, measure
 from datasets.records import scan
 from datasets.sample import load_sample
-from datasets.scene_writer import Counts
+from datasets.scenes.writer import Counts
 from utils.errors import UserError
 
 FIELDS = {"seconds", "fastest", "images", "repetitions", "device", "peak_gib", "gpu_gib", "baseline", "figures"}
