@@ -104,16 +104,27 @@ def settings_for(
     return BTFSettings(features, name, sha256, fraction, seed), network
 
 
-def fit(samples: Iterable[Grid], settings: BTFSettings, backbone: Backbone | None, device: torch.device) -> BTF:
-    """Learn from nominal samples. settings, backbone: of `settings_for`, the backbone on `device`.
+def fit(
+    samples: Iterable[Grid], count: int, settings: BTFSettings, backbone: Backbone | None, device: torch.device
+) -> BTF:
+    """Learn from nominal samples.
+
+    Args:
+        samples: `count` of them at most; their rows, which can fill gigabytes, are held once.
+        settings, backbone: of `settings_for`, the backbone on `device`.
 
     Raises:
         UserError: a feature is not finite, or there are too few samples.
     """
-    found = [_rows(sample, settings, backbone, device) for sample in samples]
-    rows = torch.cat(found) if found else torch.zeros(0, 1, device=device)
-    del found  # a bank of many images fills gigabytes
-    return BTF(settings, backbone, fit_bank(rows, int(settings.fraction * len(rows)), settings.seed))
+    rows, filled = torch.zeros(0, 1, device=device), 0
+    for sample in samples:
+        found = _rows(sample, settings, backbone, device)
+        if not filled:
+            rows = torch.empty(count * len(found), found.shape[1], device=device)
+        rows[filled : filled + len(found)] = found
+        filled += len(found)
+    rows = rows[:filled]
+    return BTF(settings, backbone, fit_bank(rows, int(settings.fraction * filled), settings.seed))
 
 
 def load(settings: BTFSettings, state: Mapping[str, Tensor], backbone: Backbone | None) -> BTF:

@@ -31,7 +31,7 @@ def sample(seed: int, dent: float = 0.0, stain: int = 0) -> Sample:
 
 def trained(features: str, fraction: float = 0.1) -> BTF:
     settings, backbone = settings_for(features, "efficientnet_lite0", None, fraction)
-    return fit([sample(seed) for seed in range(4)], settings, backbone, CPU)
+    return fit((sample(seed) for seed in range(4)), 5, settings, backbone, CPU)
 
 
 @pytest.mark.parametrize("features", ["rgb", "depth", "hog", "sift", "fpfh"])
@@ -95,7 +95,7 @@ def test_what_is_asked_for_is_checked(tmp_path: Path) -> None:
     settings, backbone = settings_for("hog", "no_such_network", None)  # which it does not need
     assert (settings.backbone, settings.weights_sha256, backbone) == (None, None, None)
     with pytest.raises(UserError, match="at least 3 different nominal rows"):
-        fit([], settings, None, CPU)
+        fit([], 0, settings, None, CPU)
 
 
 def test_settings_tell_the_network() -> None:

@@ -68,7 +68,7 @@ def test_the_bound_holds_for_products_of_long_rows() -> None:
         assert (error.abs() <= neighbours.lost_share(width) * lengths).all()
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e19])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e19, -1e19])
 def test_rows_without_distances_are_refused(value: float) -> None:
     rows = torch.zeros(3, 2)
     neighbours.check_rows(rows, "rows")
