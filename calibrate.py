@@ -19,9 +19,9 @@ from utils.errors import UserError
 
 if TYPE_CHECKING:
     from datasets.sample import Sample
-    from inspection.checkpoints import Run
     from inspection.detector import Detector
     from inspection.pairs import Pair
+    from models.checkpoints import TrainedRun
 
 RATES = (0.001, 0.01, 0.05)
 
@@ -50,8 +50,8 @@ def samples(pairs: "list[Pair]", detector: "Detector") -> "Iterator[Sample]":
 def main(argv: list[str] | None = None) -> int:
     """Parse, find the parts, and calibrate while no other command writes the run."""
     args = parse(argv)
-    from inspection.checkpoints import find_run
     from inspection.pairs import find_pairs
+    from models.checkpoints import find_run
     from utils.checkpoint import lock_run
 
     if not args.input.is_dir():
@@ -67,9 +67,9 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def calibrate(args: argparse.Namespace, run: "Run", pairs: "list[Pair]") -> None:
+def calibrate(args: argparse.Namespace, run: "TrainedRun", pairs: "list[Pair]") -> None:
     """Check the parts, score them, save, and say what the thresholds promise."""
-    from inspection.calibration import calibrate_on
+    from experiments.calibration import calibrate_on
     from inspection.detector import load_detector
     from inspection.good_parts import check_parts
     from utils.checkpoint import load_settings

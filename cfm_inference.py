@@ -4,7 +4,9 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
+from evaluation.thresholds import DEFAULT_RATE
 from utils import cli
+from utils.errors import report_skipped
 
 if TYPE_CHECKING:
     from models.cfm.pipeline import CFMPipeline
@@ -18,7 +20,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     cli.add_checkpoint_option(parser, "./checkpoints/checkpoints_CFM_mvtec", weights)
     cli.add_run_options(parser, epochs=50, batch_size=4)
     cli.add_extractor_options(parser)
-    cli.add_result_options(parser)
+    cli.add_result_options(parser, DEFAULT_RATE)
     parser.add_argument(
         "--aggregation",
         choices=("product", "sum", "max", "2d", "3d"),
@@ -60,13 +62,13 @@ def main(argv: list[str] | None = None) -> int:
     from datasets.frames import from_square
     from datasets.records import scan
     from datasets.sample import iter_samples, to_arrays
+    from evaluation.thresholds import load_thresholds, thresholds_path
+    from experiments.class_run import ClassRun, reserved
     from models.cfm.pipeline import load_pipeline, weights_sha256
     from models.cfm.training import PART
     from models.token_store import batches
     from utils.checkpoint import CheckpointName
-    from utils.class_run import ClassRun, reserved
     from utils.devices import pick_device
-    from utils.thresholds import load_thresholds, thresholds_path
 
     device = pick_device(args.device)
     name = CheckpointName(args.checkpoint_folder, args.class_name, args.epochs_no, args.batch_size)
@@ -103,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
         print(path.with_suffix(".md").read_text(encoding="utf-8"), end="")
         if pictures is not None:
             run.write_pictures(pictures, show=args.visualize_plot)
-    cli.report_skipped(skipped)
+    report_skipped(skipped)
     return 0
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils import cli
-from utils.errors import UserError
+from utils.argument_types import fraction
+from utils.errors import UserError, report_skipped
 
 if TYPE_CHECKING:
     from datasets.records import NominalSplit
@@ -30,7 +31,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--pixel_fraction",
-        type=cli.fraction,
+        type=fraction,
         help="share of each image's foreground pixels that a step sees, drawn anew at each step, in (0, 1]; 0.1 trains "
         "several times faster (default: 1; with cnn_normals as much as lets every class take as long)",
     )
@@ -52,10 +53,9 @@ def train(args: argparse.Namespace, name: "CheckpointName") -> None:
     """Build, train, save."""
     from tqdm import tqdm
 
-    from datasets.records import Record, nominal_split
+    from datasets.records import Record, hash_images, nominal_split
     from datasets.sample import Sample, iter_samples
-    from inspection.calibration import finished
-    from inspection.good_parts import hash_images
+    from experiments.calibration import finished
     from models.cfm import training
     from models.cfm.pipeline import CFMPipeline
     from models.extractors import ExtractorOptions, build_extractor
@@ -111,16 +111,16 @@ def train(args: argparse.Namespace, name: "CheckpointName") -> None:
 
 def finish(pipeline: "CFMPipeline", split: "NominalSplit", name: "CheckpointName", skipped: list[str] | None) -> None:
     """Add thresholds and a plot of the losses to a saved checkpoint."""
-    from inspection.calibration import calibrate
+    from evaluation.thresholds import thresholds_path
+    from experiments.calibration import calibrate
     from models.cfm.pipeline import weights_sha256
     from models.cfm.training import PART, RGB_TO_XYZ
+    from report.figures.training_curves import save_loss_plot
     from utils.run_record import read_json_lines
-    from utils.thresholds import thresholds_path
-    from utils.visualization import save_loss_plot
 
     calibrate(pipeline, split, thresholds_path(name, PART), weights_sha256(name), skipped)
     save_loss_plot(name.path(PART, ".png"), read_json_lines(name.path(PART, ".jsonl")), f"CFM, {name.class_name}")
-    cli.report_skipped(skipped)
+    report_skipped(skipped)
     print(f"saved {name.path(RGB_TO_XYZ)} and its companions")
 
 

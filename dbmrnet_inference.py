@@ -4,9 +4,10 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
+from evaluation.thresholds import DEFAULT_RATE
 from models.dbmrnet.settings import FUSIONS, PRESETS, SCORES
 from utils import cli
-from utils.errors import UserError
+from utils.errors import UserError, report_skipped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     weights = "DBMRNet_CLASS_{epochs}ep_{batch}bs.safetensors"
     cli.add_checkpoint_option(parser, "./checkpoints/checkpoints_DBMRNet_mvtec", weights)
     cli.add_run_options(parser, epochs=300, batch_size=16)
-    cli.add_result_options(parser, "dbmrnet_mvtec")
+    cli.add_result_options(parser, DEFAULT_RATE, "dbmrnet_mvtec")
     parser.add_argument("--preset", choices=tuple(PRESETS), help="that of the checkpoint; another one is refused")
     parser.add_argument(
         "--checkpoint",
@@ -90,13 +91,13 @@ def main(argv: list[str] | None = None) -> int:
     from datasets.frames import from_square
     from datasets.records import scan
     from datasets.sample import iter_samples, to_arrays
+    from evaluation.thresholds import load_thresholds, thresholds_path
+    from experiments.class_run import ClassRun, reserved
     from models.dbmrnet import training
     from models.dbmrnet.pipeline import DBMRNetPipeline, weights_sha256
     from models.token_store import batches
     from utils.checkpoint import CheckpointName
-    from utils.class_run import ClassRun, reserved
     from utils.devices import pick_device
-    from utils.thresholds import load_thresholds, thresholds_path
 
     device = pick_device(args.device)
     name = CheckpointName(args.checkpoint_folder, args.class_name, args.epochs_no, args.batch_size)
@@ -140,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
         print(path.with_suffix(".md").read_text(encoding="utf-8"), end="")
         if pictures is not None:
             run.write_pictures(pictures, show=args.visualize_plot)
-    cli.report_skipped(skipped)
+    report_skipped(skipped)
     return 0
 
 

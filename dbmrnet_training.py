@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from models.dbmrnet.settings import CHOICES, WARMUP_EPOCHS, ModelSettings
 from utils import cli
-from utils.errors import UserError
+from utils.argument_types import fraction, positive, positive_int
+from utils.errors import UserError, report_skipped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,11 +24,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     cli.add_training_options(parser, "./checkpoints/checkpoints_DBMRNet_mvtec")
     cli.add_run_options(parser, epochs=300, batch_size=16)
     parser.add_argument(
-        "--learning_rate", type=cli.positive, help="peak of AdamW's, > 0 (default: 5e-4, 1e-3, 2e-3 by size of preset)"
+        "--learning_rate", type=positive, help="peak of AdamW's, > 0 (default: 5e-4, 1e-3, 2e-3 by size of preset)"
     )
     parser.add_argument(
         "--warmup_epochs",
-        type=cli.positive_int,
+        type=positive_int,
         default=WARMUP_EPOCHS,
         help="in which the learning rate rises, at most a tenth of all; then a cosine (default: %(default)s)",
     )
@@ -53,10 +54,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
             f"--{name}", choices=CHOICES[name], default=default, help=f"{meaning} (default: %(default)s)"
         )
     for name, kind, meaning in (
-        ("mask_ratio", cli.fraction, "share of tokens that is hidden, in (0, 1)"),
-        ("passes", cli.positive_int, "reconstructions of a test sample, each from other tokens, ≥ 2"),
+        ("mask_ratio", fraction, "share of tokens that is hidden, in (0, 1)"),
+        ("passes", positive_int, "reconstructions of a test sample, each from other tokens, ≥ 2"),
         ("alignment_radius", float, "image tokens that encoder attention reaches across modalities; < 0: none"),
-        ("local_layers", cli.positive_int, "encoder blocks with that limit, the first ones; without it: all"),
+        ("local_layers", positive_int, "encoder blocks with that limit, the first ones; without it: all"),
         ("cross_weight", float, "factor of the cross-modal loss, ≥ 0"),
     ):
         default = getattr(ModelSettings, name)
@@ -91,19 +92,18 @@ def train(args: argparse.Namespace, name: "CheckpointName") -> None:
     """Prepare, train, save."""
     from tqdm import tqdm
 
-    from datasets.records import nominal_split
+    from datasets.records import hash_images, nominal_split
     from datasets.sample import iter_samples
-    from inspection.calibration import calibrate, finished
-    from inspection.good_parts import hash_images
+    from evaluation.thresholds import thresholds_path
+    from experiments.calibration import calibrate, finished
     from models.dbmrnet import training
     from models.dbmrnet.inputs import Inputs, prepare
     from models.dbmrnet.pipeline import DBMRNetPipeline, weights_sha256
     from models.token_store import batches
+    from report.figures.training_curves import save_loss_plot
     from utils.devices import pick_device
     from utils.run_record import read_json_lines, training_record, wandb_logger
-    from utils.thresholds import thresholds_path
     from utils.training import is_finished
-    from utils.visualization import save_loss_plot
 
     started = time.perf_counter()
     device = pick_device(args.device)
@@ -141,7 +141,7 @@ def train(args: argparse.Namespace, name: "CheckpointName") -> None:
         calibrate(DBMRNetPipeline(detector), nominal, thresholds_path(name, part), weights_sha256(name, part), skipped)
     entries = read_json_lines(name.path(training.PART, ".jsonl"))
     save_loss_plot(name.path(training.PART, ".png"), entries, f"DBMRNet, {args.class_name}")
-    cli.report_skipped(skipped)
+    report_skipped(skipped)
     print(f"saved {files[0]} and its companions")
 
 

@@ -14,11 +14,12 @@ from tqdm import tqdm
 
 from datasets.records import Record, class_names, scan
 from datasets.saved_maps import find_maps, load_map
+from evaluation.results import map_metrics
+from evaluation.tables.tables import mean
 from utils import cli
+from utils.argument_types import fraction
 from utils.errors import UserError
-from utils.evaluation import map_metrics
 from utils.files import write_json
-from utils.result_tables import mean
 
 METRICS = ("au_pro", "au_roc", "p_auroc")
 Figures = dict[str, float | None]
@@ -44,7 +45,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output_dir", type=Path, required=True, help="where metrics.json goes")
     parser.add_argument(
         "--pro_integration_limit",
-        type=cli.fraction,
+        type=fraction,
         default=0.3,
         help="false-positive rate up to which AUPRO is integrated, in (0, 1] (default: %(default)s)",
     )

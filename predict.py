@@ -20,15 +20,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evaluation.thresholds import DEFAULT_RATE
 from inspection import words
 from inspection.pairs import find_pairs, single_pair
 from inspection.watch import Watch
 from utils import cli
+from utils.argument_types import positive
 from utils.errors import UserError
 from utils.files import locked
 
 if TYPE_CHECKING:
-    from inspection.predictions import Outcome, Predictions
+    from inspection.answer import Logged
+    from inspection.predictions import Predictions
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -44,9 +47,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--output", type=Path, default=Path("./results/predictions"), help="where answers go (default: %(default)s)"
     )
     parser.add_argument(
-        "--interval", type=cli.positive, default=1.0, help="--watch: seconds between looks (default: %(default)s)"
+        "--interval", type=positive, default=1.0, help="--watch: seconds between looks (default: %(default)s)"
     )
-    cli.add_rate_option(parser)
+    cli.add_rate_option(parser, DEFAULT_RATE)
     args = parser.parse_args(argv)
     if (args.rgb is None) != (args.xyz is None):
         parser.error("--rgb and --xyz are given together: the image and the cloud of one part")
@@ -95,7 +98,7 @@ def predict_new(args: argparse.Namespace, predictions: "Predictions") -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     watch = Watch(args.watch, args.output)
-    outcomes: dict[str, tuple[Outcome, bool]] = {}
+    outcomes: dict[str, tuple[Logged, bool]] = {}
     try:
         missing = "" if args.watch.is_dir() else ", which is not there yet"
         print(f"watching {args.watch}{missing}; Ctrl-C ends", flush=True)

@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from datasets.scene_shapes import OBJECT_CLASSES
 from datasets.scenes import render_scene
-from processing.alignment import align, edge_maps
-from processing.background import object_mask
+from processing.background.removal import object_mask
+from processing.checks.alignment import align, edge_maps
 from utils import cli
+from utils.argument_types import positive_int
 from utils.parallel import available_cores, run_parallel
 
 SIZE, SAMPLES = 400, 12
@@ -83,8 +84,8 @@ def judged(job: tuple[str, int]) -> tuple[str, dict[str, list[bool | None]]]:
 def main(argv: list[str] | None = None) -> int:
     """Run and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=cli.positive_int, default=3, help="sets of scenes a class (default: 3)")
-    parser.add_argument("--workers", type=cli.positive_int, default=available_cores(), help="processes")
+    parser.add_argument("--seeds", type=positive_int, default=3, help="sets of scenes a class (default: 3)")
+    parser.add_argument("--workers", type=positive_int, default=available_cores(), help="processes")
     args = parser.parse_args(argv)
     jobs = [(name, FIRST_SEED + seed) for seed in range(args.seeds) for name in OBJECT_CLASSES]
     verdicts: dict[str, dict[str, list[bool | None]]] = {

@@ -24,7 +24,7 @@ from benchmarks import machine
 from benchmarks.dbmrnet_variations import METRICS, VARIATIONS, Plan, trainings
 from benchmarks.scenes import make_scenes
 from models.dbmrnet.settings import ModelSettings
-from utils import cli
+from utils import argument_types, cli
 from utils.errors import UserError
 from utils.files import write_json
 
@@ -39,7 +39,9 @@ def main(argv: list[str] | None = None, plan: Plan | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the rows to this file, after every training")
     names = tuple(VARIATIONS)
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
-    parser.add_argument("--seeds", nargs="+", type=cli.seed, default=[0], metavar="N", help="one run each (default: 0)")
+    parser.add_argument(
+        "--seeds", nargs="+", type=argument_types.seed, default=[0], metavar="N", help="one run each (default: 0)"
+    )
     args = parser.parse_args(argv)
     plan = plan or Plan()
     described = {**asdict(plan), "classes": list(plan.classes), "model": asdict(ModelSettings(plan.preset))}

@@ -10,6 +10,8 @@ from torch import Tensor
 from benchmarks.dbmrnet_variations import METRICS, VARIATIONS, Plan, Training, Variation
 from datasets.records import Record, scan
 from datasets.sample import Sample, iter_samples, to_arrays
+from evaluation.results import evaluate
+from experiments.class_run import ClassRun
 from models.dbmrnet.detector import DBMRNetDetector, Rebuilt
 from models.dbmrnet.inputs import Inputs, prepare
 from models.dbmrnet.scoring import Discrepancies, image_residual, measured
@@ -18,8 +20,6 @@ from models.dbmrnet.training import PARTS, DBMRNetConfig, train
 from models.point_ops import nearest_neighbours
 from models.token_store import batches
 from utils.checkpoint import CheckpointName
-from utils.class_run import ClassRun
-from utils.evaluation import evaluate
 
 CPU = torch.device("cpu")
 

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import machine
 from benchmarks.scenes import call, make_scenes
 from utils import cli
+from utils.argument_types import positive_int
 from utils.files import write_json
 
 CLASSES = ("biscuit", "cap", "chip_cookie", "gear", "loaf")
@@ -43,9 +44,9 @@ def measure_all(checkpoint: Path, splits: Sequence[tuple[Path, str]], class_name
     """Maximum and level of the map, and measures of the input, of all images of some splits, by their folder's name."""
     from datasets.records import scan
     from datasets.sample import iter_samples
-    from inspection import input_check
+    from evaluation import input_check
+    from evaluation.thresholds import measure
     from inspection.detector import load_detector
-    from utils.thresholds import measure
 
     detector = load_detector(checkpoint)
     found: dict[str, list[Any]] = {}
@@ -60,8 +61,8 @@ def measure_all(checkpoint: Path, splits: Sequence[tuple[Path, str]], class_name
 
 def rows_of(checkpoint: Path, class_name: str, method: str, fresh: Path, root: Path) -> list[dict[str, Any]]:
     """A row for each rate."""
-    from utils.input_limits import outside
-    from utils.thresholds import load_scores
+    from evaluation.input_limits import outside
+    from evaluation.thresholds import load_scores
 
     found = measure_all(checkpoint, ((fresh, "train"), (root, "test")), class_name)
     scores = load_scores(next(checkpoint.glob(f"{method}_thresholds_*.json")))
@@ -119,9 +120,9 @@ def _line(name: str, rows: Sequence[dict[str, Any]], between: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", type=cli.positive_int, default=100, help="good scenes for DBMRNet (%(default)s)")
-    parser.add_argument("--validation", type=cli.positive_int, default=120, help="nominal scenes (%(default)s)")
-    parser.add_argument("--fresh", type=cli.positive_int, default=250, help="good scenes to judge (%(default)s)")
+    parser.add_argument("--train", type=positive_int, default=100, help="good scenes for DBMRNet (%(default)s)")
+    parser.add_argument("--validation", type=positive_int, default=120, help="nominal scenes (%(default)s)")
+    parser.add_argument("--fresh", type=positive_int, default=250, help="good scenes to judge (%(default)s)")
     parser.add_argument("--classes", nargs="+", choices=CLASSES, default=CLASSES, help="which objects (all)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures to this file")
     args = parser.parse_args(argv)

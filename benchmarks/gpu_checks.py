@@ -181,7 +181,7 @@ def scores(checkpoints: list[Path], data: Path, device: str) -> list[list[float]
     """Scores of some test parts by each checkpoint."""
     from datasets.readers import read_rgb, read_xyz
     from datasets.records import scan
-    from models import load_detector
+    from inspection import load_detector
 
     parts = [(read_rgb(record.rgb), read_xyz(record.xyz)) for record in scan(data, CLASS, "test")[:4]]
     detectors = [load_detector(checkpoint, device=device) for checkpoint in checkpoints]

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from utils import process_settings
+
 Result = TypeVar("Result")
 
 
@@ -127,5 +129,6 @@ def gpu_peak_gib() -> float:
 
 def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result:
     """`function(*arguments)` in a new process."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=process_settings.apply) as pool:
         return pool.submit(function, *arguments).result()

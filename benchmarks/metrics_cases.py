@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from benchmarks.measure import Setting, Work
-from utils.evaluation import GOOD, Prediction, evaluate
+from evaluation.results import GOOD, Prediction, evaluate
 
 DEFECTS = ("contamination", "crack", "cut", "hole")
 

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import gpu_steps
 from benchmarks.gpu_task import Task
 from utils import cli
+from utils.argument_types import device_name, positive
 from utils.files import write_json
 
 MINUTES = 6.0
@@ -31,7 +32,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--device",
-        type=cli.device_name,
+        type=device_name,
         metavar="{cuda,cuda:N,cpu}",
         default="cuda",
         help="cpu: the CPU takes the GPU's place, to try the steps (default: %(default)s)",
@@ -39,7 +40,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="small sizes, to try the steps")
     parser.add_argument("--only", nargs="+", choices=tuple(gpu_steps.STEPS), metavar="STEP", help="some of the steps")
     parser.add_argument(
-        "--minutes", type=cli.positive, default=MINUTES, help="after which nothing runs any more (default: %(default)s)"
+        "--minutes", type=positive, default=MINUTES, help="after which nothing runs any more (default: %(default)s)"
     )
     parser.add_argument(
         "--out",

@@ -32,12 +32,12 @@ def run_class(root: Path, class_name: str, scratch: Path) -> list[dict[str, Any]
 
     from datasets.records import scan
     from datasets.sample import iter_samples, to_arrays
+    from evaluation.results import evaluate
+    from experiments.class_run import ClassRun
     from models.cfm import training
     from models.extractors.handcrafted import Handcrafted
     from models.token_store import extract_tokens
     from utils.checkpoint import CheckpointName
-    from utils.class_run import ClassRun
-    from utils.evaluation import evaluate
 
     cpu = torch.device("cpu")
     good = [sample for _, sample in iter_samples(scan(root, class_name, "train"))]

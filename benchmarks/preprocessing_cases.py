@@ -15,7 +15,7 @@ from datasets.scene_defects import DEFECTS
 from datasets.scene_shapes import OBJECT_CLASSES
 from datasets.scene_writer import Counts, write_mvtec3d
 from datasets.scenes import render_scene
-from processing.background import object_mask
+from processing.background.removal import object_mask
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (400, 800)

@@ -24,6 +24,7 @@ from benchmarks import machine, one_class
 from benchmarks.kinds import CELLS, KINDS
 from benchmarks.measure import Setting, call, in_fresh_process, measure
 from utils import cli
+from utils.argument_types import device_name
 from utils.errors import UserError
 from utils.files import write_json
 
@@ -38,7 +39,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures to this file")
     parser.add_argument(
         "--device",
-        type=cli.device_name,
+        type=device_name,
         metavar="{auto,cpu,cuda,cuda:N}",
         default="auto",
         help="of extraction, inference, training, dbmrnet and stages; plain stays on the CPU (default: %(default)s)",

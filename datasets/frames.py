@@ -8,6 +8,12 @@ from PIL import Image
 BORDER = 10  # width in pixels of the frame border where the published preprocessing looks for the background plane
 
 
+def valid_points(xyz: np.ndarray) -> np.ndarray:
+    """(…, 3) coordinates → (…) bool, True = measured: all three are non-zero."""
+    valid: np.ndarray = (xyz[..., 0] != 0) & (xyz[..., 1] != 0) & (xyz[..., 2] != 0)  # `all` takes eight times as long
+    return valid
+
+
 def border_mask(shape: tuple[int, ...], width: int = BORDER) -> np.ndarray:
     """(h, w) bool, True in the outer `width` pixels of a frame whose `shape` begins with h, w."""
     mask = np.ones(shape[:2], bool)
@@ -43,7 +49,7 @@ def unpad(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def nearest(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """(h, w, …) → (H, W, …), (H, W) = shape[:2]: source index floor(i · h / H) in rows, the same in columns."""
     rows, columns = (np.arange(new) * old // new for new, old in zip(shape[:2], array.shape[:2], strict=True))
-    return array[rows[:, None], columns[None, :]]
+    return array.take(rows, axis=0).take(columns, axis=1)
 
 
 def fit_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

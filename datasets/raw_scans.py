@@ -7,7 +7,7 @@ plane that reaches the border, with nothing behind it, since a table is the last
 
 import numpy as np
 
-from datasets.frames import border_mask, border_share
+from datasets.frames import border_mask, border_share, valid_points
 
 PLANE_DISTANCE = 0.005  # metres; nearer points belong to the plane, as in the published preprocessing
 
@@ -43,7 +43,7 @@ def background_plane(xyz: np.ndarray) -> np.ndarray | None:
         (4,) float64: unit normal n, towards the camera, and offset d of n·p + d = 0; good to a fraction of
         PLANE_DISTANCE. None without such a plane: a preprocessed scan, or one whose background was not measured.
     """
-    valid = (xyz != 0).all(axis=2)
+    valid = valid_points(xyz)
     share = border_share(valid)
     if share < REACH:
         return None

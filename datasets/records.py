@@ -3,11 +3,12 @@
 Layout (MVTec 3D-AD): `<dataset>/<class>/{train,validation,test}/<good|defect>/{rgb,xyz,gt}/<stem>.<suffix>`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.files import sha256_file
 
 SPLITS = ("train", "validation", "test")
 SUFFIXES = {
@@ -228,3 +229,8 @@ def _by_stem(folder: Path, kind: str, problems: list[str]) -> dict[str, Path]:
 
 def _folders(path: Path) -> list[Path]:
     return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def hash_images(records: Iterable[Record]) -> dict[str, str]:
+    """Of each good record's stem the SHA-256 of its image and of its cloud, with a space between."""
+    return {record.stem: f"{sha256_file(record.rgb)} {sha256_file(record.xyz)}" for record in records}

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datasets.frames import nearest, pad_to_square
+from datasets.frames import nearest, pad_to_square, valid_points
 from datasets.readers import check_mask, read_gt, read_rgb, read_xyz, refuse_raw, rgb_of
 from datasets.records import Record
 from datasets.views import View, cut_cloud, cut_image, find_window
@@ -64,9 +64,9 @@ def rgb_to_tensor(image: Image.Image | np.ndarray, size: int = GRID) -> Tensor:
 
 def _normalised(image: np.ndarray) -> Tensor:
     """(S, S, 3) uint8 → (3, S, S) float32, ImageNet-normalised."""
-    values = torch.from_numpy(image).permute(2, 0, 1).float() / 255  # in [0, 1]
+    values = torch.from_numpy(image).permute(2, 0, 1).contiguous().float().div_(255)  # in [0, 1]
     mean, std = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
-    return (values - mean) / std
+    return values.sub_(mean).div_(std)
 
 
 def tensor_to_image(rgb: Tensor) -> np.ndarray:
@@ -92,9 +92,9 @@ def xyz_to_grid(xyz: np.ndarray, size: int = GRID) -> tuple[Tensor, Tensor]:
         (3, S, S) float32 cloud, (0, 0, 0) where invalid, and (S, S) bool mask, True where all three coordinates
         are non-zero.
     """
-    grid = torch.from_numpy(_nearest(np.asarray(xyz, np.float32), size)).permute(2, 0, 1)  # (3, S, S)
-    valid = (grid != 0).all(dim=0)
-    return (grid * valid).contiguous(), valid
+    grid = _nearest(np.asarray(xyz, np.float32), size)
+    valid = torch.from_numpy(valid_points(grid))
+    return (torch.from_numpy(grid).permute(2, 0, 1) * valid).contiguous(), valid
 
 
 def gt_to_grid(gt: np.ndarray, size: int = GRID) -> Tensor:

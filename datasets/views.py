@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from datasets.frames import valid_points
 from utils.view import WHOLE_FRAME, ViewSettings, Window
 
 BICUBIC_REACH = 3  # pixels beyond the window that its resizing looks at, and one more
@@ -37,7 +38,7 @@ def find_window(xyz: np.ndarray, settings: ViewSettings) -> Window:
         The square around the box of the valid points, enlarged by the margin; the whole frame where that is asked for
         or no point is valid.
     """
-    valid = (xyz != 0).all(axis=-1)
+    valid = valid_points(xyz)
     rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
     if settings.kind == "frame" or not len(rows):
         return WHOLE_FRAME
@@ -76,8 +77,8 @@ def cut_cloud(xyz: np.ndarray, window: Window, size: int) -> tuple[Tensor, Tenso
     )
     height, width = xyz.shape[:2]
     inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
-    points = xyz[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)]
-    valid = torch.from_numpy(inside & (points != 0).all(axis=-1))
+    points = xyz.take(rows.clip(0, height - 1), axis=0).take(columns.clip(0, width - 1), axis=1)
+    valid = torch.from_numpy(inside & valid_points(points))
     return (torch.from_numpy(points.astype(np.float32)).permute(2, 0, 1) * valid).contiguous(), valid
 
 

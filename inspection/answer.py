@@ -59,3 +59,24 @@ class Answer:
     labels: np.ndarray
     cleaned: bool
     reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What the newest line of the log (`inspection.predictions`) on a sample says.
+
+    Attributes:
+        sample: its name. key: hash of the files, detector and false-alarm rate that it holds for.
+        rgb: path of the image, where known.
+        score, anomalous: see `Answer`; None for a sample that failed, and `anomalous` without thresholds.
+        error: why it failed, or None. cleaned, reasons: see `Answer`.
+    """
+
+    sample: str
+    key: tuple[str | None, str, float]
+    rgb: str | None
+    score: float | None
+    anomalous: bool | None
+    error: str | None
+    cleaned: bool = False
+    reasons: tuple[str, ...] = ()

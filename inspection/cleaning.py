@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from datasets.raw_scans import is_raw
-from processing.background import BackgroundSettings, object_mask
+from processing.background.removal import BackgroundSettings, object_mask
 from utils.errors import UserError
 
 

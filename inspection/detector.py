@@ -1,7 +1,7 @@
 """A trained detector for single parts: RGB and cloud in, score, decision, map and regions out.
 
 ```python
-from models import load_detector
+from inspection import load_detector
 
 detector = load_detector("checkpoints/checkpoints_CFM_mvtec/bagel")
 answer = detector.predict(rgb, xyz)
@@ -21,17 +21,16 @@ from torch import Tensor
 from datasets.frames import from_square, unpad
 from datasets.readers import checked_cloud, rgb_of
 from datasets.sample import Sample, make_sample
+from evaluation.input_check import measure
+from evaluation.input_limits import outside
+from evaluation.thresholds import DEFAULT_RATE, Thresholds, load_thresholds, thresholds_path
 from inspection.answer import Answer, Region
-from inspection.checkpoints import Run, find_run
 from inspection.cleaning import clean, needs_cleaning
-from inspection.input_check import measure
 from inspection.regions import find_regions
-from models.calibration import Pipeline
-from utils.devices import pick_device
+from models.checkpoints import find_run
+from models.methods import Pipeline, load_run
 from utils.errors import UserError
 from utils.files import sha256_text
-from utils.input_limits import outside
-from utils.thresholds import DEFAULT_RATE, Thresholds, load_thresholds, thresholds_path
 
 
 @dataclass(frozen=True)
@@ -131,8 +130,7 @@ def load_detector(
     if false_alarm_rate is not None and not 0 < false_alarm_rate < 1:
         raise ValueError(f"false_alarm_rate must lie in (0, 1), got {false_alarm_rate}")
     run = find_run(Path(checkpoint))
-    files = [None if path is None else Path(path) for path in (rgb_weights, xyz_weights)]
-    pipeline, weights, settings = _load(run, device, precision, *files)
+    pipeline, weights, settings = load_run(run, device, precision, rgb_weights, xyz_weights)
     path = thresholds_path(run.name, run.part)
     thresholds: Thresholds | None = None
     note: str | None = "no false-alarm rate was given"
@@ -143,23 +141,6 @@ def load_detector(
     decisive = (weights, pipeline.settings, precision, preprocessing, thresholds and thresholds.as_json())
     fingerprint = sha256_text(repr(decisive))
     return Detector(str(run), pipeline, preprocessing, thresholds, note, fingerprint, weights, path)
-
-
-def _load(
-    run: Run, device_name: str, precision: str | None, rgb_weights: Path | None, xyz_weights: Path | None
-) -> tuple[Pipeline, str, dict[str, Any] | None]:
-    """Pipeline, hash of the weights, and settings of a run."""
-    device = pick_device(device_name)
-    settings: dict[str, Any] | None
-    if run.method == "CFM":
-        from models.cfm.pipeline import load_pipeline, weights_sha256
-
-        pipeline, settings = load_pipeline(run.name, device, precision, rgb_weights, xyz_weights)
-        return pipeline, weights_sha256(run.name), settings
-    from models.dbmrnet import pipeline as dbmrnet
-
-    network, settings = dbmrnet.load_pipeline(run.name, run.part, device, precision)
-    return network, dbmrnet.weights_sha256(run.name, run.part), settings
 
 
 def _checked(image: np.ndarray, xyz: np.ndarray) -> np.ndarray:

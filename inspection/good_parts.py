@@ -1,24 +1,19 @@
 """Which parts thresholds may come from: good ones that were not trained on."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets.readers import read_gt
-from datasets.records import SUFFIXES, Record
+from datasets.records import SUFFIXES
 from inspection.pairs import Pair
-from processing.file_patterns import spelled
+from processing.own_data.file_patterns import spelled
 from utils.errors import UserError
 from utils.files import sha256_file
 from utils.run_record import TRAINING_IMAGES
 
 MASK_FOLDERS = ("gt", "ground_truth")
-
-
-def hash_images(records: Iterable[Record]) -> dict[str, str]:
-    """Of each good record's stem the SHA-256 of its image and of its cloud, with a space between."""
-    return {record.stem: f"{sha256_file(record.rgb)} {sha256_file(record.xyz)}" for record in records}
 
 
 def check_parts(pairs: Sequence[Pair], settings: Mapping[str, Any] | None) -> str | None:

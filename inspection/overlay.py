@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from evaluation.thresholds import Thresholds
 from inspection import words
 from inspection.answer import Answer
-from utils.thresholds import Thresholds
-from utils.visualization import HEAT, OUTLINE, overlay
+from report.figures.colours import overlay
+from utils.palette import HEAT, OUTLINE
 
 if TYPE_CHECKING:
     from PIL import ImageFont

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from datasets.records import SUFFIXES
-from processing.file_patterns import MAX_NAME
+from processing.own_data.file_patterns import MAX_NAME
 
 CLOUD_SUFFIXES = (*SUFFIXES["xyz"], ".npy")
 IMAGE_SUFFIXES = tuple(suffix for suffix in SUFFIXES["rgb"] if suffix not in CLOUD_SUFFIXES)

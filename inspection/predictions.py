@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,14 +11,14 @@ import numpy as np
 from PIL import Image
 
 from datasets.readers import read_rgb, read_stamp, read_xyz
-from inspection.answer import Answer
+from evaluation.thresholds import Thresholds
+from inspection.answer import Answer, Logged
 from inspection.overlay import draw
 from inspection.pairs import Pair
 from utils.errors import UserError
 from utils.files import atomic_path, read_with, remove_leftovers, sha256_file, sha256_files
 from utils.map_files import save_map
 from utils.run_record import append_json_line, iter_json_lines
-from utils.thresholds import Thresholds
 
 LOG = "predictions.jsonl"
 
@@ -26,7 +26,7 @@ _RESTORE = "Restore the file, or remove the sample."
 _BLOCK = 1 << 20  # bytes that are read of a log at a time
 
 
-class Detector(Protocol):
+class Predictor(Protocol):
     """What is asked of a detector; see `inspection.detector`."""
 
     @property
@@ -36,34 +36,13 @@ class Detector(Protocol):
     def predict(self, rgb: np.ndarray, xyz: np.ndarray, raw: bool | None = None) -> Answer: ...
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What the newest line on a sample says.
-
-    Attributes:
-        sample: its name. key: hash of the files, detector and false-alarm rate that it holds for.
-        rgb: path of the image, where known.
-        score, anomalous: see `Answer`; None for a sample that failed, and `anomalous` without thresholds.
-        error: why it failed, or None. cleaned, reasons: see `Answer`.
-    """
-
-    sample: str
-    key: tuple[str | None, str, float]
-    rgb: str | None
-    score: float | None
-    anomalous: bool | None
-    error: str | None
-    cleaned: bool = False
-    reasons: tuple[str, ...] = ()
-
-
 class Predictions:
     """The answers of one detector in a folder: `maps/NAME.tiff`, `overlays/NAME.png`, and a line in `LOG`, last.
 
     Lines are only added; a sample's newest one counts. To be used with the folder locked.
     """
 
-    def __init__(self, folder: Path, detector: Detector, rate: float) -> None:
+    def __init__(self, folder: Path, detector: Predictor, rate: float) -> None:
         """Read what is there, without the line and the temporary files that a killed run left unfinished.
 
         Args:
@@ -79,7 +58,7 @@ class Predictions:
         _cut_unfinished_line(self.log)
         self._known = {found.sample: found for found in map(_outcome, iter_json_lines(self.log))}
 
-    def take(self, pair: Pair, keep: bool = False) -> tuple[Outcome, bool]:
+    def take(self, pair: Pair, keep: bool = False) -> tuple[Logged, bool]:
         """Answer a sample, unless the log has its answer and its files are there; a failure becomes a line too.
 
         Args:
@@ -107,7 +86,7 @@ class Predictions:
             except UserError as error:
                 problem = error
         if problem is not None:
-            failed = Outcome(pair.name, self._key(sources), str(pair.rgb), None, None, str(problem))
+            failed = Logged(pair.name, self._key(sources), str(pair.rgb), None, None, str(problem))
             if failed == before:
                 return before, False
             for path in (self.map_path(pair.name), self.overlay_path(pair.name)):  # of other files of that name
@@ -137,7 +116,8 @@ class Predictions:
             overlay_path.unlink(missing_ok=True)
         else:
             with atomic_path(overlay_path) as temporary:
-                Image.fromarray(draw(rgb, answer, thresholds)).save(temporary)
+                picture = Image.fromarray(draw(rgb, answer, thresholds))
+                picture.save(temporary, compress_level=1)  # a fifth of the time, a seventh larger
         entry = {
             "score": answer.score,
             "threshold": None if thresholds is None else thresholds.image,
@@ -196,7 +176,7 @@ class Predictions:
         return self.map_path(name).is_file() and (self.detector.thresholds is None or self.overlay_path(name).is_file())
 
 
-def inspect(pair: Pair, detector: Detector) -> tuple[np.ndarray, Answer]:
+def inspect(pair: Pair, detector: Predictor) -> tuple[np.ndarray, Answer]:
     """The image of a pair as (h, w, 3) uint8, and what the detector says of the pair.
 
     Raises:
@@ -233,11 +213,11 @@ def _hash(pair: Pair) -> str:
     return read_with(pair.xyz, lambda xyz: sha256_files([pair.rgb, xyz]), _RESTORE)
 
 
-def _outcome(entry: dict[str, Any]) -> Outcome:
+def _outcome(entry: dict[str, Any]) -> Logged:
     """What a line says."""
     key = entry.get("sources"), entry.get("detector", ""), entry.get("false_alarm_rate", 0)
     said = {name: entry.get(name) for name in ("rgb", "score", "anomalous", "error")}
-    return Outcome(
+    return Logged(
         str(entry.get("sample")),
         key,
         **said,

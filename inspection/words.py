@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from inspection.answer import Answer
+from inspection.answer import Answer, Logged
 
 if TYPE_CHECKING:
-    from inspection.predictions import Outcome
-    from utils.thresholds import Thresholds
+    from evaluation.thresholds import Thresholds
 
 
 def decision(anomalous: bool | None) -> str:
@@ -36,7 +35,7 @@ def answer(found: Answer, thresholds: Thresholds | None) -> str:
     return "\n".join(lines)
 
 
-def outcome(found: Outcome, new: bool) -> str:
+def outcome(found: Logged, new: bool) -> str:
     """What became of a part. new: whether it was answered by this run."""
     before = "" if new else " (known before)"
     if found.error is not None:
@@ -45,7 +44,7 @@ def outcome(found: Outcome, new: bool) -> str:
     return f"{decision(found.anomalous)}, score {found.score:.4g}{reasons}{before}"
 
 
-def summary(outcomes: Collection[tuple[Outcome, bool]], problems: int = 0) -> str:
+def summary(outcomes: Collection[tuple[Logged, bool]], problems: int = 0) -> str:
     """What became of many parts.
 
     Args:

@@ -2,20 +2,19 @@
 
 Around each pixel the three coordinates are fitted as affine functions of the pixel's offset (du, dv), with weights that
 fall off with the distance and leave out what is not measured or lies on another surface (normalised convolution,
-Knutsson and Westin, CVPR 1993). The cross product of the two slopes is the normal. Slices, sums and one closed-form
-solution: no search for neighbours, no eigenvectors, and nothing whose shape depends on the values.
+Knutsson and Westin, CVPR 1993). The cross product of the two slopes is the normal. Slices and sums: no search for
+neighbours, no eigenvectors, and nothing whose shape depends on the values.
 """
 
 import math
 from dataclasses import dataclass
-from itertools import product
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 LEAST_DETERMINANT = 1e-3
-"""Of the moments of the offsets, over the cube of their weight. Below, the neighbours lie in a line or are too few."""
+"""Of the covariance of the offsets in pixels, weights of sum 1. Below, neighbours lie in a line or are too few."""
 
 
 @dataclass(frozen=True)
@@ -44,36 +43,56 @@ def estimate_normals(xyz: Tensor, valid: Tensor, settings: NormalSettings) -> tu
     """
     xyz = xyz.float()
     radius, (height, width) = settings.radius, valid.shape[1:]
-    cloud, mask = (functional.pad(values, (radius,) * 4) for values in (xyz, valid))
-    moments = xyz.new_zeros(6, *valid.shape)  # Σw, Σw·du, Σw·dv, Σw·du², Σw·du·dv, Σw·dv²
-    sums = xyz.new_zeros(3, *xyz.shape)  # Σw·d, Σw·du·d, Σw·dv·d with d the difference of the points, (3, B, 3, H, W)
-    for dv, du in product(range(-radius, radius + 1), repeat=2):
-        rows, columns = slice(radius + dv, radius + dv + height), slice(radius + du, radius + du + width)
-        difference = cloud[:, :, rows, columns] - xyz
-        near = mask[:, rows, columns] & (difference[:, 2].abs() < settings.step)
-        weight = near * math.exp(-(du**2 + dv**2) / (2 * settings.sigma**2))  # (B, H, W)
-        weighted = weight[:, None] * difference
-        for totals, values, factors in (
-            (moments, weight, (1, du, dv, du**2, du * dv, dv**2)),
-            (sums, weighted, (1, du, dv)),
+    measured = valid[:, None].float()
+    middle = (xyz * measured).sum(dim=(2, 3), keepdim=True) / measured.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    centred = xyz - middle  # small numbers, so that float32 tells fractions of a micrometre
+    parts = functional.pad(torch.cat([measured, centred * measured], dim=1), (radius,) * 4)  # (B, 4, …): 1, x, y, z
+    whole, by_u, by_v = (torch.zeros_like(parts[:, :, :height, :width]) for _ in range(3))  # Σw·…, Σw·du·…, Σw·dv·…
+    squares = xyz.new_zeros(3, *valid.shape)  # Σw·du², Σw·du·dv, Σw·dv²
+    for dv in range(-radius, radius + 1):
+        row, row_by_u, row_by_u2 = torch.zeros_like(whole), torch.zeros_like(whole), torch.zeros_like(squares[0])
+        for du in range(-radius, radius + 1):
+            neighbours = parts[:, :, radius + dv : radius + dv + height, radius + du : radius + du + width]
+            near = ((neighbours[:, 3:] - centred[:, 2:]).abs() < settings.step).float()
+            gauss = _gauss(du, settings)
+            row.addcmul_(near, neighbours, value=gauss)
+            if du:
+                row_by_u.addcmul_(near, neighbours, value=gauss * du)
+                row_by_u2.addcmul_(near[:, 0], neighbours[:, 0], value=gauss * du**2)
+        gauss = _gauss(dv, settings)
+        for total, of_row, factor in (
+            (whole, row, 1),
+            (by_u, row_by_u, 1),
+            (by_v, row, dv),
+            (squares[0], row_by_u2, 1),
+            (squares[1], row_by_u[:, 0], dv),
+            (squares[2], row[:, 0], dv**2),
         ):
-            for place, factor in enumerate(factors):
-                if factor:
-                    totals[place].add_(values, alpha=factor)
-    return _cross_product(moments, sums, xyz, valid)
+            if factor:
+                total.add_(of_row, alpha=gauss * factor)
+    return _cross_product(whole, by_u, by_v, squares, xyz, valid)
 
 
-def _cross_product(moments: Tensor, sums: Tensor, xyz: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Solve for the slopes with the adjugate of the (3, 3) matrix of moments; see `estimate_normals`."""
-    one, u, v, uu, uv, vv = moments
-    crossed, first, second = u * v - one * uv, u * uv - v * uu, v * uv - u * vv  # entries of the adjugate
-    determinant = one * (uu * vv - uv * uv) + u * second + v * first
-    by_u = second[:, None] * sums[0] + (one * vv - v * v)[:, None] * sums[1] + crossed[:, None] * sums[2]
-    by_v = first[:, None] * sums[0] + crossed[:, None] * sums[1] + (one * uu - u * u)[:, None] * sums[2]
-    scale = determinant.clamp(min=1e-12)[:, None]
-    normal = torch.linalg.cross(by_u / scale, by_v / scale, dim=1)
-    length = torch.linalg.vector_norm(normal, dim=1, keepdim=True)
-    known = valid & (determinant > LEAST_DETERMINANT * one**3) & (length[:, 0] > 0)
-    away = (normal * xyz).sum(dim=1, keepdim=True) > 0
-    unit = torch.where(away, -normal, normal) / torch.where(length > 0, length, 1.0)
-    return unit * known[:, None], known
+def _gauss(offset: int, settings: NormalSettings) -> float:
+    """Weight of a neighbour so many pixels away, in one direction."""
+    return math.exp(-(offset**2) / (2 * settings.sigma**2))
+
+
+def _cross_product(
+    whole: Tensor, by_u: Tensor, by_v: Tensor, squares: Tensor, xyz: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Normals from the sums; see `estimate_normals`.
+
+    With a = Σw·(du − mean du)·p and b in the same way, the slopes are S⁻¹·(a, b), S the covariance of the offsets. Its
+    determinant is positive, so their cross product has the direction of a × b.
+    """
+    one, u, v = whole[:, 0], by_u[:, 0], by_v[:, 0]
+    along_u = one[:, None] * by_u[:, 1:] - u[:, None] * whole[:, 1:]
+    along_v = one[:, None] * by_v[:, 1:] - v[:, None] * whole[:, 1:]
+    normal = torch.linalg.cross(along_u, along_v, dim=1)
+    uu, uv, vv = one * squares[0] - u * u, one * squares[1] - u * v, one * squares[2] - v * v
+    length = torch.linalg.vector_norm(normal, dim=1)
+    known = valid & (uu * vv - uv * uv > LEAST_DETERMINANT * one**4) & (length > 0)
+    away = (normal * xyz).sum(dim=1) > 0
+    scale = torch.where(away, -1.0, 1.0) / torch.where(known, length, 1.0)
+    return normal * (scale * known)[:, None], known

@@ -13,20 +13,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from evaluation.tables.formats import to_csv, to_latex, to_markdown
+from evaluation.tables.published import comparison_tables, load_published
+from evaluation.tables.runs import load_folders
+from evaluation.tables.tables import class_table, defect_table, means_table
 from utils.cli import run
 from utils.errors import UserError
 from utils.files import atomic_path
-from utils.result_tables import (
-    class_table,
-    comparison_tables,
-    defect_table,
-    load_folders,
-    load_published,
-    means_table,
-    to_csv,
-    to_latex,
-    to_markdown,
-)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -63,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("--format html: expected --output with the file to write, for example --output comparison.html")
     runs = load_folders(arguments.quantitative_folder)
     if arguments.format == "html":
-        from utils.report.comparison import write_comparison
+        from report.comparison import write_comparison
 
         page = write_comparison(arguments.output, runs, arguments.dataset)
         print(f"{to_markdown(means_table(runs))}\npage: {page}")

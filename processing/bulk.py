@@ -17,7 +17,7 @@ from utils.files import remove_leftovers
 from utils.parallel import available_cores, run_parallel
 
 
-class Sample(Protocol):
+class Wanted(Protocol):
     """One sample to make: the path of its cloud relative to the target, and whether it is there already."""
 
     @property
@@ -26,7 +26,7 @@ class Sample(Protocol):
         """Share of valid points if the target already holds this sample, made of the same files in the same way."""
 
 
-Job = TypeVar("Job", bound=Sample)
+Job = TypeVar("Job", bound=Wanted)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def process(
     return Done(listed(), len(shares) - before)
 
 
-def without_source(target: Path, jobs: Sequence[Sample], folders: str = "*/*/*") -> list[str]:
+def without_source(target: Path, jobs: Sequence[Wanted], folders: str = "*/*/*") -> list[str]:
     """A message on the clouds that belong to no job, since their source was moved or removed; none where all do.
 
     Args:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from processing import dataset_checks, raw_eyecandies
-from processing.check_report import as_json, columns, save_contact_sheet, table
-from processing.findings import Finding
-from utils.cli import positive_int, run
+from processing.checks import dataset_checks, raw_eyecandies
+from processing.checks.check_report import as_json, columns, save_contact_sheet, table
+from processing.checks.findings import Finding
+from utils.argument_types import positive_int
+from utils.cli import run
 from utils.files import write_json
 from utils.parallel import available_cores
 

@@ -19,12 +19,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from processing.bulk import process, summary, without_source
-from processing.camera_files import Intrinsics
 from processing.manifest import check_folders
-from processing.rgbd_files import convert
-from processing.rgbd_jobs import Conversion, find_jobs, of_earlier_calls, read_inputs
-from processing.rgbd_options import parse_args
-from processing.rgbd_results import extents, kept_doubts
+from processing.own_data.camera_files import Intrinsics
+from processing.own_data.rgbd_files import convert
+from processing.own_data.rgbd_jobs import Conversion, find_jobs, of_earlier_calls, read_inputs
+from processing.own_data.rgbd_options import parse_args
+from processing.own_data.rgbd_results import extents, kept_doubts
 from utils.cli import run
 from utils.files import locked
 

@@ -8,7 +8,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.scene_shapes import OBJECT_CLASSES
 from datasets.scene_writer import Counts, write_eyecandies, write_mvtec3d
-from utils.cli import run, seed
+from utils.argument_types import seed
+from utils.cli import run
 from utils.errors import UserError
 from utils.parallel import available_cores
 

@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 
 from datasets.readers import read_stamp
-from processing.background import BackgroundSettings
+from processing.background.removal import BackgroundSettings
 from utils.errors import UserError
 from utils.files import LOCK, atomic_path, leftovers, read_text, read_with, refuse_links, sha256_files, write_json
 

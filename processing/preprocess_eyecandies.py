@@ -11,9 +11,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 from processing.bulk import process, summary, without_source
-from processing.eyecandies_files import Conversion, convert, find_jobs
+from processing.eyecandies.files import Conversion, convert, find_jobs
 from processing.manifest import check_folders
-from utils.cli import positive_int, run
+from utils.argument_types import positive_int
+from utils.cli import run
 from utils.errors import UserError
 from utils.files import locked
 from utils.parallel import available_cores

@@ -14,10 +14,11 @@ from datasets.mvtec3d import missing_samples
 from datasets.raw_scans import is_raw
 from datasets.readers import read_xyz
 from datasets.records import SPLITS, class_names, scan
+from processing.background.clean_files import NO_PLANE, Job, clean, copy_extras
 from processing.bulk import process, summary, without_source
-from processing.clean_files import NO_PLANE, Job, clean, copy_extras
 from processing.manifest import Preprocessing, check_folders, read_manifest
-from utils.cli import positive_int, run, seed
+from utils.argument_types import positive_int, seed
+from utils.cli import run
 from utils.errors import UserError
 from utils.files import locked
 from utils.parallel import available_cores

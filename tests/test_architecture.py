@@ -7,29 +7,36 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("utils", "models", "datasets", "processing", "inspection", "benchmarks", "tests")
+FLOORS = (
+    ("utils",),
+    ("datasets",),
+    ("evaluation",),
+    ("models", "processing"),
+    ("report",),
+    ("experiments",),
+    ("inspection", "sweeps"),
+)
+"""Rooms, from below. A room's files import of their own and of floors below; scripts import everything but scripts."""
+ROOMS = tuple(room for floor in FLOORS for room in floor)
+FOLDERS = (*ROOMS, "benchmarks", "tests")
+APART = {"models": "datasets"}  # though it lies below: samples come to methods as what they need of them
 
-# What the files of a folder may import of the project. Scripts may import everything but scripts; tests, everything.
-ALLOWED = {
-    "utils": ("utils",),
-    "models": ("models", "utils"),
-    "datasets": ("datasets", "utils"),
-    "processing": ("processing", "datasets", "utils"),
-    "inspection": ("inspection", "models", "processing", "datasets", "utils"),
-}
-FACADE = "models"  # of the whole, for programs: may hand out what stands above it
+REGISTRY = "models.methods"  # knows the methods by name
 # Of `models`, these import each other and `utils` only.
 FOUNDATIONS = ("models.point_ops", "models.sampling_kernel", "models.neighbour_kernel", "models.lifting")
+OPTIONS = "utils.cli"  # the command lines' own: it sets the process up
 HEAVY = ("open3d", "wandb", "matplotlib", "pandas")  # imported inside the functions that use them
-SILENT = ("models", "utils.metrics", "processing")  # numeric code; the scripts in it may print
+SILENT = ("models", "evaluation.metrics", "processing")  # numeric code; the scripts in it may print
 
 MAX_FILE, MAX_SCRIPT, MAX_FUNCTION = 400, 150, 60
 
 
 def source_files(root: Path) -> list[Path]:
-    """Python files of the project; `datasets` is flat, its sub-folders hold data."""
+    """Python files of the project; in `datasets`, other sub-folders than `scenes` hold data."""
     nested = [path for folder in FOLDERS if folder != "datasets" for path in (root / folder).rglob("*.py")]
-    return sorted([*root.glob("*.py"), *(root / "datasets").glob("*.py"), *nested])
+    return sorted(
+        [*root.glob("*.py"), *(root / "datasets").glob("*.py"), *(root / "datasets/scenes").glob("*.py"), *nested]
+    )
 
 
 def module_name(path: Path, root: Path) -> str:
@@ -78,21 +85,71 @@ def project_imports(path: Path, root: Path) -> set[str]:
     return {module for module in imported_modules(path, root) if module.split(".")[0] in own}
 
 
+def allowed_imports(name: str) -> tuple[str, ...]:
+    """What a module that is no script may import of the project."""
+    room = name.split(".")[0]
+    if name in FOUNDATIONS:
+        return "utils", *FOUNDATIONS
+    if room not in ROOMS:
+        return *ROOMS, "benchmarks"
+    [own] = (i for i, floor in enumerate(FLOORS) if room in floor)
+    below = (lower for floor in FLOORS[:own] for lower in floor)
+    return room, *(lower for lower in below if lower != APART.get(room))
+
+
 def layer_violations(root: Path) -> Iterator[str]:
-    """Folders import downwards only; scripts import the product's folders, and nobody imports scripts."""
+    """Rooms import downwards only; scripts import the rooms, and nobody imports scripts."""
     files = [path for path in source_files(root) if not is_test(path, root)]
     scripts = {module_name(path, root) for path in files if is_script(path, root)}
     for path in files:
         name = module_name(path, root)
-        folder = name.split(".")[0]
-        allowed = ALLOWED[folder] if folder in ALLOWED and name not in scripts else (*ALLOWED, "benchmarks")
-        if name == FACADE:
-            allowed = (*allowed, "inspection")
-        if name in FOUNDATIONS:
-            allowed = ("utils", *FOUNDATIONS)
+        allowed = (*ROOMS, "benchmarks") if name in scripts else allowed_imports(name)
         for module in sorted(project_imports(path, root)):
             if module in scripts or not inside(module, *allowed):
                 yield f"{name} imports {module}"
+
+
+def circle_violations(root: Path) -> Iterator[str]:
+    """No module imports itself by way of others, wherever in it the import stands, for types only included."""
+    imports = {module_name(path, root): project_imports(path, root) for path in source_files(root)}
+
+    def reached(start: str) -> set[str]:
+        found: set[str] = set()
+        ahead = [start]
+        while ahead:
+            new = imports.get(ahead.pop(), set()) - found
+            found |= new
+            ahead += new
+        return found
+
+    reach = {name: reached(name) for name in imports}
+    circles = {tuple(sorted(other for other in reach[name] if name in reach.get(other, ()))) for name in imports}
+    yield from (f"{' and '.join(circle)} import one another" for circle in sorted(circles) if circle)
+
+
+def option_violations(root: Path) -> Iterator[str]:
+    """In the rooms, only scripts import what command lines share: it acts on the process that imports it."""
+    for path in source_files(root):
+        name = module_name(path, root)
+        if name.split(".")[0] in ROOMS and not is_script(path, root) and OPTIONS in project_imports(path, root):
+            yield f"{name} imports {OPTIONS}"
+
+
+def effect_violations(root: Path) -> Iterator[str]:
+    """Importing a module of a room calls nothing for its effect and sets nothing, but on classes of its own."""
+    for path in source_files(root):
+        if module_name(path, root).split(".")[0] not in ROOMS or is_script(path, root):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        own = tuple(node.name for node in tree.body if isinstance(node, ast.ClassDef))
+        for node in [node for node in module_level(tree) if isinstance(node, ast.stmt)]:
+            called = [node.value.func] if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) else []
+            targets = node.targets if isinstance(node, ast.Assign | ast.Delete) else []
+            if isinstance(node, ast.AugAssign | ast.AnnAssign | ast.For):
+                targets = [node.target]
+            changed = [*called, *(target for target in targets if isinstance(target, ast.Attribute | ast.Subscript))]
+            if any(not inside(ast.unparse(expression), *own) for expression in changed):
+                yield f"{path.relative_to(root)}:{node.lineno}: {ast.unparse(node)[:80]}"
 
 
 def method_violations(root: Path) -> Iterator[str]:
@@ -101,7 +158,7 @@ def method_violations(root: Path) -> Iterator[str]:
     methods = {f"models.{path.name}" for path in folders} - {"models.extractors"}
     for path in (root / "models").rglob("*.py"):
         name = module_name(path, root)
-        if name == "models":  # the registry
+        if name == REGISTRY:
             continue
         for module in sorted(project_imports(path, root)):
             others = [method for method in methods if inside(module, method) and not inside(name, method)]
@@ -178,6 +235,9 @@ def heavy_import_violations(root: Path) -> Iterator[str]:
 
 RULES: tuple[Callable[[Path], Iterator[str]], ...] = (
     layer_violations,
+    circle_violations,
+    option_violations,
+    effect_violations,
     method_violations,
     size_violations,
     loading_violations,
@@ -192,7 +252,7 @@ def test_rules_see_every_part_of_the_project() -> None:
     assert {"processing/preprocess_mvtec.py", "tests/test_architecture.py"} <= names
     assert not any(name.startswith(".venv") for name in names)
     assert is_script(ROOT / "processing" / "preprocess_mvtec.py", ROOT)
-    assert not is_script(ROOT / "processing" / "background.py", ROOT)
+    assert not is_script(ROOT / "processing" / "background" / "removal.py", ROOT)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -201,24 +261,31 @@ def test_project_keeps_the_rule(rule: Callable[[Path], Iterator[str]]) -> None:
 
 
 GOOD_TREE = {
-    "train.py": "from models import cfm\nfrom datasets.sample import S\nimport processing.background\nprint(1)\n",
+    "train.py": "from models import cfm\nfrom datasets.sample import S\nfrom utils import cli\nprint(1)\n",
     "utils/__init__.py": "",
+    "utils/cli.py": "from utils.files import x\nA: int = 3\nB = dict(a=A)\ndef f() -> None:\n    print('may say so')\n",
     "utils/files.py": "from utils import errors\n",
-    "utils/errors.py": "from __future__ import annotations\nimport json, torch\nprint('a script may say so')\n",
-    "models/__init__.py": "def build() -> None:\n    from inspection.detector import load\n",
+    "utils/errors.py": "from __future__ import annotations\nimport json, torch\nclass A:\n    pass\nA.add('me')\n",
+    "models/__init__.py": "",
+    "models/methods.py": "def build() -> None:\n    from models.cfm import detector\n",
     "models/point_ops.py": "from utils.errors import UserError\n",
     "models/lifting.py": "from models.point_ops import x\n",
     "models/cfm/__init__.py": "",
-    "models/cfm/detector.py": "from . import losses\nfrom ..lifting import x\ntorch.load('f', weights_only=True)\n",
+    "models/cfm/detector.py": "from . import losses\nfrom ..lifting import x\nA = torch.load('f', weights_only=True)\n",
     "models/cfm/losses.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pandas\n",
     "models/dbmrnet/detector.py": "def plot() -> None:\n    import matplotlib.pyplot\n",
     "models/extractors/dino.py": "import timm\nfrom models import lifting\n",
+    "evaluation/results.py": "from datasets.sample import S\n",
     "datasets/sample.py": "from utils.files import atomic_path\n",
     "datasets/mvtec3d/not_ours.py": "import models, wandb\n",
-    "processing/background.py": "from datasets.sample import S\n",
-    "inspection/detector.py": "from models.cfm import detector\nfrom processing.background import x\n",
-    "processing/preprocess.py": "from models.cfm import detector\nif __name__ == '__main__':\n    print(1)\n",
-    "benchmarks/plain.py": "from models.cfm import detector\n",
+    "processing/background.py": "from evaluation.results import S\n",
+    "report/page.py": "from models.lifting import x\nfrom processing.background import S\n",
+    "experiments/run.py": "from report.page import x\nfrom models.methods import build\n",
+    "inspection/detector.py": "from experiments.run import x\nfrom processing.background import S\n",
+    "sweeps/grid.py": "from experiments import run\n",
+    "processing/preprocess.py": "sys.path.insert(0, '.')\nfrom utils import cli\nfrom models.cfm import detector\n"
+    "if __name__ == '__main__':\n    print(1)\n",
+    "benchmarks/plain.py": "from models.cfm import detector\nfrom utils import cli\n",
     "tests/test_x.py": "import pandas, pickle, train\nfrom processing import preprocess\npickle.loads(b'')\n",
 }
 
@@ -244,21 +311,66 @@ LONG_FUNCTION = "def f() -> None:\n" + "    pass\n" * 60
     [
         (layer_violations, "utils/a.py", "import models.lifting\n", "utils.a imports models.lifting"),
         (layer_violations, "utils/a.py", "def f() -> None:\n    from datasets import sample\n", "datasets.sample"),
+        (layer_violations, "datasets/a.py", "from evaluation.results import S\n", "imports evaluation.results"),
+        (layer_violations, "datasets/a.py", "import processing\n", "datasets.a imports processing"),
+        (layer_violations, "evaluation/a.py", "from models.lifting import x\n", "evaluation.a imports models.lifting"),
+        (layer_violations, "evaluation/a.py", "import processing.background\n", "imports processing.background"),
         (layer_violations, "models/a.py", "from processing.background import x\n", "imports processing.background"),
         (layer_violations, "models/a.py", "from datasets.sample import S\n", "models.a imports datasets.sample"),
+        (layer_violations, "models/a.py", "from report.page import x\n", "models.a imports report.page"),
         (layer_violations, "models/a.py", "from tests import helper\n", "models.a imports tests"),
-        (layer_violations, "models/a.py", "from inspection import detector\n", "imports inspection.detector"),
-        (layer_violations, "processing/a.py", "from inspection.detector import x\n", "imports inspection.detector"),
+        (
+            layer_violations,
+            "models/__init__.py",
+            "from inspection.detector import x\n",
+            "models imports inspection.detector",
+        ),
         (layer_violations, "models/cfm/a.py", "from ...datasets import sample\n", "imports datasets.sample"),
         (layer_violations, "models/lifting.py", "from models import cfm\n", "models.lifting imports models.cfm"),
         (layer_violations, "models/point_ops.py", "from .cfm.losses import x\n", "imports models.cfm.losses"),
-        (layer_violations, "datasets/a.py", "import processing\n", "datasets.a imports processing"),
-        (layer_violations, "datasets/a.py", "from models.lifting import x\n", "datasets.a imports models.lifting"),
         (layer_violations, "processing/a.py", "from models import lifting\n", "processing.a imports models.lifting"),
+        (layer_violations, "processing/a.py", "from report.page import x\n", "processing.a imports report.page"),
         (layer_violations, "processing/a.py", "from processing.preprocess import x\n", "imports processing.preprocess"),
         (layer_violations, "processing/a.py", "from processing import preprocess\n", "imports processing.preprocess"),
+        (layer_violations, "report/a.py", "from experiments.run import x\n", "report.a imports experiments.run"),
+        (layer_violations, "experiments/a.py", "from inspection import detector\n", "imports inspection.detector"),
+        (layer_violations, "inspection/a.py", "from sweeps.grid import x\n", "inspection.a imports sweeps.grid"),
+        (
+            layer_violations,
+            "sweeps/a.py",
+            "from inspection.detector import x\n",
+            "sweeps.a imports inspection.detector",
+        ),
         (layer_violations, "infer.py", "from train import parse\n", "infer imports train"),
         (layer_violations, "benchmarks/a.py", "import train\n", "benchmarks.a imports train"),
+        (
+            circle_violations,
+            "utils/errors.py",
+            "def f() -> None:\n    from utils.files import x\n",
+            "utils.errors and utils.files",
+        ),
+        (
+            circle_violations,
+            "utils/errors.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from utils.cli import x\n",
+            "utils.cli and utils.errors and utils.files import one another",
+        ),
+        (
+            option_violations,
+            "experiments/a.py",
+            "def f() -> None:\n    from utils import cli\n",
+            "experiments.a imports utils.cli",
+        ),
+        (option_violations, "processing/a.py", "from utils.cli import x\n", "processing.a imports utils.cli"),
+        (effect_violations, "utils/a.py", "import os\nos.environ['A'] = '1'\n", "utils/a.py:2: os.environ['A'] = '1'"),
+        (effect_violations, "utils/a.py", "import os\nos.environ.setdefault('A', '1')\n", "os.environ.setdefault"),
+        (
+            effect_violations,
+            "models/a.py",
+            "import torch\nif True:\n    torch.manual_seed(0)\n",
+            "torch.manual_seed(0)",
+        ),
+        (effect_violations, "models/a.py", "class A:\n    torch.backends.cudnn.allow_tf32 = False\n", "allow_tf32"),
         (method_violations, "models/cfm/a.py", "from models.dbmrnet import detector\n", "models.dbmrnet.detector"),
         (method_violations, "models/dbmrnet/a.py", "from ..cfm.losses import x\n", "imports models.cfm.losses"),
         (method_violations, "models/extractors/a.py", "import models.cfm\n", "models.extractors.a imports models.cfm"),

@@ -12,13 +12,13 @@ from PIL import Image
 import calibrate
 import cfm_training
 import dbmrnet_training
-from inspection.checkpoints import find_run
-from models import load_detector
+from evaluation.thresholds import load_scores
+from inspection import load_detector
+from models.checkpoints import find_run
 from tests.trained import Trained
 from utils.checkpoint import lock_run
 from utils.errors import UserError
 from utils.files import sha256_file
-from utils.thresholds import load_scores
 
 NAME = "CFM_thresholds_cap_8ep_4bs.json"
 

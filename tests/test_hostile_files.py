@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 from datasets.readers import read_array, read_gt, read_rgb, read_xyz, refuse_raw
+from evaluation.thresholds import NominalScores, load_scores, save_scores
 from models.cfm import training as cfm
 from models.cfm.detector import CrossmodalDetector
 from models.cfm.pipeline import extractor_settings
@@ -29,16 +30,16 @@ from models.dbmrnet import training as dbmrnet
 from models.dbmrnet.detector import DBMRNetDetector
 from models.dbmrnet.settings import ModelSettings
 from models.extractors.weights import dino_state, point_mae_encoder_state
-from processing import aggregate_results, eyecandies_files
-from processing.camera_files import find_intrinsics, read_camera_file
-from processing.cloud_files import read_cloud as read_organised
+from processing import aggregate_results
+from processing.eyecandies import files as eyecandies_files
 from processing.manifest import Preprocessing, check_folders, stamped_share, write_cloud, write_manifest
+from processing.own_data.camera_files import find_intrinsics, read_camera_file
+from processing.own_data.cloud_files import read_cloud as read_organised
 from tests.processing.tools import compressed
 from utils.checkpoint import CheckpointName, save_checkpoint, save_state
 from utils.errors import UserError
 from utils.files import sha256_file
 from utils.run_record import read_json_lines
-from utils.thresholds import NominalScores, load_scores, save_scores
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(__file__).parent / "golden"

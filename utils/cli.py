@@ -1,63 +1,29 @@
 """What the command lines share: error handling, and the options that several of them have."""
 
 import argparse
-import ctypes
 import io
-import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils import process_settings
+from utils.argument_types import device_name, positive_int, rate, seed, share
 from utils.errors import UserError
-from utils.thresholds import DEFAULT_RATE
 from utils.view import VIEWS
 
 if TYPE_CHECKING:
     from utils.checkpoint import CheckpointName
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-"""Threads that wait spin for some microseconds, then sleep. Spinning on, they slow training down up to fiftyfold as
-soon as another program wants a core; sleeping at once, networks with many small operations by half. The variables are
-read when torch is loaded, so command lines import this module before it."""
-
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of mallopt, glibc's <malloc.h>
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep what torch frees for its next tensors.
-
-    Getting pages from the system and clearing them anew for every activation takes up to a tenth of the time on a CPU.
-    Does something with glibc only. Called when this module is imported, before torch is.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the most that it takes
-        mallopt(M_TRIM_THRESHOLD, 1 << 30)
-        mallopt(M_TOP_PAD, 64 << 20)
-
-
-keep_freed_memory()
-
-
-def use_one_thread() -> None:
-    """Keep torch, where it is loaded, from asking for threads: those of a forked process's parent are not there."""
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(1)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=use_one_thread)  # without it, the first product in the child may wait for ever
-
 
 def run(main: Callable[[], int]) -> int:
-    """Call a script's `main`; print a UserError without a traceback and turn it into exit status 2, Ctrl-C into 130.
+    """Call a script's `main` in a process set up for it, see `process_settings.apply`; torch is not loaded yet.
 
-    So is the system's refusal to read or write a file: no space, no permission, a folder that was removed; and a full
-    memory, of a GPU or of the machine. Characters that the console does not know are printed as question marks.
+    A UserError is printed without a traceback and turned into exit status 2, Ctrl-C into 130. So is the system's
+    refusal to read or write a file: no space, no permission, a folder that was removed; and a full memory, of a GPU or
+    of the machine. Characters that the console does not know are printed as question marks.
     """
+    process_settings.apply()
     if isinstance(sys.stdout, io.TextIOWrapper):  # errors never fail: Python replaces there by itself
         sys.stdout.reconfigure(errors="replace")
     try:
@@ -108,61 +74,6 @@ def train_locked(
     with lock_run(name, method):
         train(args, name)
     return 0
-
-
-def positive_int(text: str) -> int:
-    """An argparse type: a whole number ≥ 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
-    return value
-
-
-def seed(text: str) -> int:
-    """An argparse type: a whole number that every generator of random numbers takes."""
-    value = int(text)
-    if not 0 <= value < 1 << 63:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {(1 << 63) - 1}, got {text}")
-    return value
-
-
-def positive(text: str) -> float:
-    """An argparse type: a number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return value
-
-
-def fraction(text: str) -> float:
-    """An argparse type: a number in (0, 1]."""
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, at most 1, got {text}")
-    return value
-
-
-def rate(text: str) -> float:
-    """An argparse type: a number in (0, 1)."""
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0 and below 1, got {text}")
-    return value
-
-
-def share(text: str) -> float:
-    """An argparse type: a number in [0, 1)."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, below 1, got {text}")
-    return value
-
-
-def device_name(text: str) -> str:
-    """An argparse type: a name that `utils.devices.pick_device` takes."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text):
-        raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda or cuda:N, got {text}")
-    return text
 
 
 def add_dataset_options(parser: argparse.ArgumentParser) -> None:
@@ -327,21 +238,22 @@ def add_detector_options(parser: argparse.ArgumentParser) -> None:
     _add_weights_options(parser)
 
 
-def add_rate_option(parser: argparse.ArgumentParser) -> None:
-    """--false_alarm_rate: of everything that decides."""
+def add_rate_option(parser: argparse.ArgumentParser, default: float) -> None:
+    """--false_alarm_rate: of everything that decides. default: see `evaluation.thresholds.DEFAULT_RATE`."""
     parser.add_argument(
         "--false_alarm_rate",
         type=rate,
-        default=DEFAULT_RATE,
+        default=default,
         help="share of good parts that may be called anomalous, in (0, 1); sets the thresholds (default: %(default)s)",
     )
 
 
-def add_result_options(parser: argparse.ArgumentParser, name: str = "mvtec") -> None:
+def add_result_options(parser: argparse.ArgumentParser, default_rate: float, name: str = "mvtec") -> None:
     """--quantitative_folder, --qualitative_folder, --produce_qualitatives, --visualize_plot, --save_maps, --map_size,
     --false_alarm_rate.
 
     Args:
+        default_rate: see `add_rate_option`.
         name: end of the default folders' names. Methods need folders of their own: their files have the same names.
     """
     parser.add_argument(
@@ -375,11 +287,4 @@ def add_result_options(parser: argparse.ArgumentParser, name: str = "mvtec") -> 
         help="of the saved maps: grid = 224×224, of the square that the image is padded to; native = the size of the "
         "RGB file (default: %(default)s)",
     )
-    add_rate_option(parser)
-
-
-def report_skipped(skipped: list[str] | None) -> None:
-    """List the samples that --skip_bad left out, each once."""
-    if skipped:
-        messages = dict.fromkeys(skipped)
-        print(f"left out {len(messages)} bad samples:", *messages, sep="\n  ", file=sys.stderr)
+    add_rate_option(parser, default_rate)

@@ -1,4 +1,6 @@
-"""The one exception that is meant for the user's eyes."""
+"""What is meant for the user's eyes: the one exception, and what was left out instead of raising it."""
+
+import sys
 
 
 class UserError(Exception):
@@ -6,3 +8,10 @@ class UserError(Exception):
 
     The command lines print it without a traceback and exit with status 2.
     """
+
+
+def report_skipped(skipped: list[str] | None) -> None:
+    """List the samples that --skip_bad left out, each once."""
+    if skipped:
+        messages = dict.fromkeys(skipped)
+        print(f"left out {len(messages)} bad samples:", *messages, sep="\n  ", file=sys.stderr)

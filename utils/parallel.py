@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from utils import process_settings
 from utils.errors import UserError
 
 Job = TypeVar("Job")
@@ -37,7 +38,7 @@ def run_parallel(function: Callable[[Job], Result], jobs: Sequence[Job], workers
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the workers: one thread each
     spawn = multiprocessing.get_context("spawn")  # a fork would inherit locks of threads that it does not have
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=spawn, initializer=_tie_to_parent)
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=spawn, initializer=_begin_worker)
     try:
         for future in as_completed([pool.submit(function, job) for job in jobs]):
             yield future.result()
@@ -50,8 +51,9 @@ def run_parallel(function: Callable[[Job], Result], jobs: Sequence[Job], workers
         pool.shutdown(cancel_futures=True)
 
 
-def _tie_to_parent() -> None:
+def _begin_worker() -> None:
     """In a worker: leave Ctrl-C to the parent, and end when the parent ends, even if it was killed."""
+    process_settings.apply()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_after_parent, daemon=True).start()
 

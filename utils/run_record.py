@@ -40,7 +40,7 @@ def training_record(
     """What is kept of a training beside its settings, as JSON values.
 
     Args:
-        images: number that was trained on. hashes: of the training images, see `inspection.good_parts.hash_images`.
+        images: number that was trained on. hashes: of the training images, see `datasets.records.hash_images`.
         seconds: that were spent, by name.
     """
     manifest = data_manifest(dataset_path, class_name)

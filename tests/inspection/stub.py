@@ -9,11 +9,11 @@ import numpy as np
 
 import predict
 from datasets.frames import from_square, nearest, pad_to_square
+from evaluation.thresholds import Thresholds
 from inspection.answer import Answer
 from inspection.regions import find_regions
 from utils import cli
 from utils.errors import UserError
-from utils.thresholds import Thresholds
 
 THRESHOLDS = Thresholds(rate=0.05, image=0.6, map=0.4, typical=0.1, images=39, rank=38, source="validation")
 

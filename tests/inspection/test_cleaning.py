@@ -8,7 +8,7 @@ import pytest
 
 from datasets.frames import border_mask
 from inspection.cleaning import clean, needs_cleaning
-from processing.background import BackgroundSettings, object_mask
+from processing.background.removal import BackgroundSettings, object_mask
 from processing.manifest import Preprocessing
 from utils.errors import UserError
 

@@ -15,11 +15,11 @@ import cfm_inference
 import dbmrnet_inference
 from datasets.readers import read_rgb, read_xyz
 from datasets.records import Record, scan
+from evaluation.thresholds import load_scores
+from inspection import load_detector
 from inspection.detector import Detector
-from models import load_detector
 from tests.trained import Trained
 from utils.errors import UserError
-from utils.thresholds import load_scores
 
 
 def arrays(record: Record) -> tuple[np.ndarray, np.ndarray]:

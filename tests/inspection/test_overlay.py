@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from evaluation.thresholds import Thresholds
 from inspection import overlay
 from inspection.answer import Answer
 from inspection.overlay import draw, scale
 from inspection.regions import find_regions
-from utils.thresholds import Thresholds
-from utils.visualization import OUTLINE
+from utils.palette import OUTLINE
 
 LIMITS = Thresholds(0.01, image=0.5, map=0.4, typical=0.1, images=50, rank=50, source="validation")
 

@@ -16,7 +16,7 @@ from inspection.overlay import draw
 from inspection.pairs import Pair
 from inspection.predictions import Predictions, inspect, read_pair
 from processing.manifest import Preprocessing, write_cloud
-from processing.rgbd_jobs import Conversion
+from processing.own_data.rgbd_jobs import Conversion
 from tests.inspection.parts import cloud, image, lines, npy, write_part
 from tests.inspection.stub import THRESHOLDS, Stub
 from utils.errors import UserError

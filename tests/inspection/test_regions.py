@@ -6,21 +6,16 @@ import numpy as np
 import pytest
 
 from datasets.frames import nearest
-from inspection import regions
-from inspection.regions import find_regions, pixel_areas
-from utils.thresholds import Thresholds
+from datasets.surface import pixel_areas
+from evaluation.thresholds import Thresholds
+from inspection.regions import find_regions
+from tests.datasets.planes import flat
 
 MM2 = 1e6  # square millimetres in a square metre
 
 
 def limits(image: float = 0.6, map_level: float = 0.3) -> Thresholds:
     return Thresholds(0.01, image, map_level, 0.1, 50, 50, "validation")
-
-
-def flat(height: int, width: int, step: float = 0.002) -> np.ndarray:
-    """A plane 0.5 m away, `step` metres a pixel: (height, width, 3) float32, nowhere (0, 0, 0)."""
-    v, u = np.mgrid[1 : height + 1, 1 : width + 1]
-    return np.stack([u * step, v * step, np.full(u.shape, 0.5)], axis=-1).astype(np.float32)
 
 
 GRID = np.array(
@@ -198,33 +193,6 @@ def test_area_and_centroid_that_cannot_be_known_are_none() -> None:
     assert region.centroid_m == pytest.approx((0.1, 0.2, 0.5))
 
 
-def plain_areas(cloud: np.ndarray) -> np.ndarray:
-    """The definition, pixel by pixel."""
-    height, width = cloud.shape[:2]
-    areas = np.full((height, width), np.nan)
-    for i, j in np.ndindex(height, width):
-        along = []
-        for neighbours in (((i, j - 1), (i, j + 1)), ((i - 1, j), (i + 1, j))):
-            there = [(a, b) for a, b in neighbours if 0 <= a < height and 0 <= b < width and (cloud[a, b] != 0).all()]
-            if there:
-                along.append(min((cloud[place] - cloud[i, j] for place in there), key=np.linalg.norm))
-        if len(along) == 2 and (cloud[i, j] != 0).all():
-            areas[i, j] = np.linalg.norm(np.cross(*along))
-    return areas
-
-
-@pytest.mark.parametrize("strip", [1, 60, 1 << 16])
-def test_areas_follow_the_definition_whatever_is_computed_at_a_time(
-    strip: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(regions, "_STRIP", strip)
-    rng = np.random.default_rng(1)
-    cloud = rng.uniform(0.1, 1, (17, 23, 3)) * (rng.random((17, 23, 1)) < 0.6)
-    found, expected = pixel_areas(cloud), plain_areas(cloud)
-    assert 0 < np.isnan(expected).sum() < expected.size
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-
-
 def test_other_regions_do_not_change_what_is_measured() -> None:
     """Two patches whose boxes overlap, on planes of different slope."""
     rng = np.random.default_rng(2)
@@ -241,20 +209,6 @@ def test_other_regions_do_not_change_what_is_measured() -> None:
         assert region.area_mm2 == pytest.approx(pixel_areas(cloud)[labels == number].sum() * MM2)
 
 
-@pytest.mark.parametrize(("height", "width"), [(80, 80), (40, 120), (57, 93), (400, 200)])
-def test_pixels_that_were_repeated_share_the_area_of_their_point(height: int, width: int) -> None:
-    """Enlarged by the nearest pixel, to other shares in height and width too: each point keeps its area."""
-    rng = np.random.default_rng(3)
-    cloud = flat(40, 40).astype(np.float64)
-    cloud[..., 2] += rng.uniform(0, 0.003, (40, 40))
-    cloud[rng.random((40, 40)) < 0.1] = 0
-    large = nearest(cloud, (height, width))
-    rows, columns = np.arange(height) * 40 // height, np.arange(width) * 40 // width
-    shared = np.zeros((40, 40))
-    np.add.at(shared, (rows[:, None], columns[None, :]), pixel_areas(large))
-    np.testing.assert_allclose(shared, pixel_areas(cloud), rtol=1e-9)
-
-
 def test_area_of_a_region_does_not_depend_on_repeated_pixels() -> None:
     """A region that ends within the pixels of a point takes its share of them."""
     grid = np.zeros((60, 60), np.float32)
@@ -265,5 +219,22 @@ def test_area_of_a_region_does_not_depend_on_repeated_pixels() -> None:
         assert region.area_mm2 == pytest.approx(15 * 21 * 4.0, rel=1e-5), size
 
 
-def test_reduced_clouds_have_larger_pixels() -> None:
-    np.testing.assert_allclose(pixel_areas(nearest(flat(60, 60), (30, 20))), 0.004 * 0.006, rtol=1e-5)
+def test_the_blur_around_a_strong_peak_is_no_part_of_its_region() -> None:
+    """A Gaussian of deviation 4: above the map threshold within 12.1 pixels, above a quarter of its peak within 6.7."""
+    rows, columns = np.mgrid[:64, :64]
+    strong = 30 * np.exp(-((rows - 20) ** 2 + (columns - 20) ** 2) / 32)
+    found, labels = find_regions(strong.astype(np.float32), flat(64, 64), limits())
+    np.testing.assert_array_equal(labels == 1, (rows - 20) ** 2 + (columns - 20) ** 2 < 32 * math.log(4))
+    weak = strong / 30
+    own = weak + strong[:, ::-1] / 30 * 0.7
+    both, _ = find_regions(own.astype(np.float32), flat(64, 64), limits())
+    assert [region.peak_score for region in both] == pytest.approx([1, 0.7], abs=1e-3)
+    assert len(found) == 1
+
+
+def test_peaks_that_only_the_blur_of_a_stronger_one_joins_are_regions_of_their_own() -> None:
+    line = np.zeros((8, 16), np.float32)
+    line[4, 2:12] = [0.7, 0.4, 0.4, 4.0, 1.5, 0.4, 0.8, 1.2, 0.4, 0.0]  # 4.0 ends at 1.0
+    found, labels = find_regions(line, flat(8, 16), limits())
+    assert [region.peak_score for region in found] == pytest.approx([4.0, 1.2])
+    assert labels[4].tolist() == [0, 0, 0, 0, 0, 1, 1, 0, 0, 2, 0, 0, 0, 0, 0, 0]

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from inspection import words
-from inspection.answer import Answer, Region
-from inspection.predictions import Outcome
+from inspection.answer import Answer, Logged, Region
 from tests.inspection.stub import THRESHOLDS
 
 EMPTY = np.zeros((1, 1), np.int32)
@@ -16,8 +15,8 @@ REGIONS = [
 ]
 
 
-def outcome(score: float | None = 0.5, anomalous: bool | None = False, error: str | None = None) -> Outcome:
-    return Outcome("7", ("s", "d", 0.01), "7.png", score, anomalous, error)
+def outcome(score: float | None = 0.5, anomalous: bool | None = False, error: str | None = None) -> Logged:
+    return Logged("7", ("s", "d", 0.01), "7.png", score, anomalous, error)
 
 
 def test_an_answer_with_its_regions() -> None:

@@ -85,10 +85,11 @@ def test_a_hole_changes_only_its_window() -> None:
     again, still_known = estimate(holed)
     assert not still_known[20, 23]
     assert (again[:, 20, 23] == 0).all()
-    changed = (again != found).any(dim=0)
-    assert changed[18:23, 21:26].all()
-    changed[18:23, 21:26] = False
-    assert not changed.any()
+    change = (again - found).abs().amax(dim=0)
+    assert (change[18:23, 21:26] > 0).all()
+    assert change[18:23, 21:26].amax() > 1e-3
+    change[18:23, 21:26] = 0
+    assert change.amax() < 5e-6  # the middle of all points moves, and with it the last digits
     known[20, 23] = False
     assert torch.equal(known, still_known)
 

@@ -11,17 +11,11 @@ from typing import Any
 
 import pytest
 
+from evaluation.tables.published import load_published
+from evaluation.tables.runs import METRICS, load_folders, load_runs
+from evaluation.tables.tables import class_table, defect_table, means_table
 from processing.aggregate_results import main
 from utils.errors import UserError
-from utils.result_tables import (
-    METRICS,
-    class_table,
-    defect_table,
-    load_folders,
-    load_published,
-    load_runs,
-    means_table,
-)
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS = ("0.3", "0.1", "0.05", "0.01")

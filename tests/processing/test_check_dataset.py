@@ -14,11 +14,12 @@ import tifffile
 from PIL import Image
 
 from datasets.scene_writer import Counts, write_eyecandies, write_mvtec3d
-from processing import dataset_checks, preprocess_eyecandies, preprocess_mvtec
-from processing.camera_files import Intrinsics
+from processing import preprocess_eyecandies, preprocess_mvtec
 from processing.check_dataset import main
+from processing.checks import dataset_checks
 from processing.manifest import write_cloud, write_manifest
-from processing.rgbd_jobs import Conversion
+from processing.own_data.camera_files import Intrinsics
+from processing.own_data.rgbd_jobs import Conversion
 from utils.errors import UserError
 
 GOOD = "gear/train/good"

@@ -18,10 +18,10 @@ from datasets.records import scan
 from datasets.sample import load_sample
 from datasets.scenes import Scene
 from processing import convert_rgbd
-from processing.background import object_mask
-from processing.clean_files import Outcome
+from processing.background.clean_files import Outcome
+from processing.background.removal import object_mask
 from processing.convert_rgbd import main
-from processing.rgbd_jobs import Job
+from processing.own_data.rgbd_jobs import Job
 from tests.processing.tools import LAYOUT, convert, save, tree, valid
 from utils.errors import UserError
 from utils.files import LOCK

@@ -20,7 +20,7 @@ from PIL import Image
 from datasets.records import scan
 from datasets.sample import load_sample
 from processing import preprocess_mvtec
-from processing.clean_files import Job, Outcome
+from processing.background.clean_files import Job, Outcome
 from processing.preprocess_mvtec import main
 from tests.processing.tools import tree
 from utils.errors import UserError
@@ -333,7 +333,7 @@ def test_random_draws_depend_on_seed_and_file_alone(raw: Path, monkeypatch: pyte
     def noise(xyz: np.ndarray, generator: np.random.Generator, settings: Any) -> np.ndarray:
         return generator.random(xyz.shape[:2]) < 0.5
 
-    monkeypatch.setattr("processing.clean_files.object_mask", noise)
+    monkeypatch.setattr("processing.background.clean_files.object_mask", noise)
     for name, seed in (("one", 0), ("two", 0), ("three", 1)):
         preprocess(raw, "--seed", seed, "--target_dir", raw.with_name(name))
     clouds = {name: tree(raw.with_name(name) / "part") for name in ("one", "two", "three")}

@@ -10,13 +10,13 @@ from torch import Tensor
 from datasets.sample import Sample, make_sample, to_arrays
 from datasets.scene_defects import DEFECTS
 from datasets.scenes import render_scene
+from evaluation.results import evaluate
+from experiments.class_run import ClassRun
 from models.dbmrnet import training
 from models.dbmrnet.detector import DBMRNetDetector
 from models.dbmrnet.scoring import rebuilt_depth, rebuilt_frame
 from models.dbmrnet.settings import ModelSettings
 from utils.checkpoint import CheckpointName
-from utils.class_run import ClassRun
-from utils.evaluation import evaluate
 
 # Slow: one network is trained for all tests, another for the last. After 30 epochs on 48 scenes, half of the steps,
 # dents were found with an I-AUROC of .81 only.

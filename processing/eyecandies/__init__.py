@@ -1,0 +1,1 @@
+"""From Eyecandies as released to organised clouds."""

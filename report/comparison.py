@@ -1,0 +1,340 @@
+"""Several runs beside each other as one HTML page: means, classes, defects, ROC curves, speed, settings, seeds."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+
+from evaluation.metrics import roc_curve
+from evaluation.tables.published import PUBLISHED_METRICS, benchmarks
+from evaluation.tables.runs import DEFECT_METRICS, METRICS, RESULT_NAME, RUN_SETTINGS, ResultFile, Run
+from evaluation.tables.tables import class_table
+from report.pages import address, render, report_path
+from utils.errors import UserError
+
+HASH = re.compile(r"[0-9a-f]{40,64}")
+MAX_TEXT = 120  # characters of a setting that are shown
+
+Figures = Sequence[float | None]
+
+
+def write_comparison(path: Path, runs: Sequence[Run], dataset: str) -> Path:
+    """Write the page.
+
+    Args:
+        path: of the HTML file. runs: at least one, of `evaluation.tables.runs.load_folders`.
+        dataset: whose published figures stand beside them, see `evaluation.tables.published.benchmarks`.
+
+    Raises:
+        UserError: the benchmark has none of the classes, or a result file is damaged.
+    """
+    return render("comparison.html.j2", path, data=comparison(runs, dataset), reports=reports(path, runs))
+
+
+def reports(path: Path, runs: Sequence[Run]) -> dict[str, list[tuple[str, str]]]:
+    """Label of a run → its classes that have a page of their own, each with its address as seen from `path`."""
+    found = {}
+    for run in runs:
+        own = [(name, report_path(file.path)) for name, file in run.files.items() if not run.branch]
+        found[run.label] = [(name, address(page, path)) for name, page in own if page.is_file()]
+    return {label: pages for label, pages in found.items() if pages}
+
+
+def comparison(runs: Sequence[Run], dataset: str) -> dict[str, Any]:
+    """What the page shows, as JSON values.
+
+    Returns:
+        `metrics`, `defect_metrics`: column headings of the figures below. `classes`: of all runs.
+        `single`: an `entry` for each run. `grouped`: one for the runs that differ in their seed only.
+        `curves`: one for each run, class name → ROC curve of its images, see `roc`; only where the scores are known.
+        `published`: see `published_figures`.
+    """
+    groups = group_seeds(runs)
+    places = {member: (number, place) for number, group in enumerate(groups) for place, member in enumerate(group)}
+    return {
+        "metrics": list(METRICS),
+        "defect_metrics": list(DEFECT_METRICS),
+        "classes": list(dict.fromkeys(name for run in runs for name in run.results)),
+        "single": [entry(runs, [i], runs[i].label, *places[i]) for i in range(len(runs))],
+        "grouped": [
+            entry(runs, group, label, number, 0)
+            for number, (group, label) in enumerate(zip(groups, group_labels(runs, groups), strict=True))
+        ],
+        "curves": [curves(run) for run in runs],
+        "published": published_figures(runs, dataset),
+    }
+
+
+def entry(runs: Sequence[Run], members: Sequence[int], label: str, group: int, place: int) -> dict[str, Any]:
+    """One row of the page: a run, or several that differ in their seed only.
+
+    Args:
+        runs: all of them. members: indices of those that the entry stands for. label: its name.
+        group: number of the group of seeds that it belongs to. place: of the run in this group.
+
+    Returns:
+        Its arguments but `runs`; `branch`, whether it is one; `seeds`; `partial`, the classes that only some members
+        have; `means` over classes, see `spread`; `classes`: class name → `spread` of its metrics; `defects`: class
+        name → defect → `spread` of its metrics; `seconds` an image or None, `device`, `settings`: name → text.
+    """
+    chosen = [runs[i] for i in members]
+    tables = [class_table(run).rows for run in chosen]
+    classes: dict[str, list[Figures]] = {}
+    defects: dict[str, dict[str, list[Figures]]] = {}
+    for run, rows in zip(chosen, tables, strict=True):
+        for (name, figures), result in zip(rows[:-1], run.results.values(), strict=True):
+            classes.setdefault(name, []).append(finite(figures, run.files[name]))
+            for defect, values in result["per_defect"].items():
+                found = finite([values[key] for key in DEFECT_METRICS.values()], run.files[name])
+                defects.setdefault(name, {}).setdefault(defect, []).append(found)
+    details = side_by_side([{"seed": seed_of(r) or ""} | settings_of(r) | circumstances_of(r) for r in chosen])
+    return {
+        "label": label,
+        "members": list(members),
+        "group": group,
+        "place": place,
+        "branch": bool(chosen[0].branch),
+        "seeds": [seed for run in chosen if (seed := seed_of(run)) is not None],
+        "partial": [name for name, rows in classes.items() if len(rows) < len(chosen)],
+        "means": spread([rows[-1][1] for rows in tables]),
+        "classes": {name: spread(rows) for name, rows in classes.items()},
+        "defects": {name: {d: spread(rows) for d, rows in of.items()} for name, of in defects.items()},
+        "seconds": mean_of([seconds_of(run) for run in chosen]),
+        "device": details.get("device", ""),
+        "settings": details,
+    }
+
+
+def spread(rows: Sequence[Figures]) -> dict[str, list[float | None]]:
+    """`mean` and `deviation` of each column over the rows that define it.
+
+    The standard deviation is that of a sample, with n - 1; None for less than two figures. The mean of none is None.
+    """
+    columns = [[figure for figure in column if figure is not None] for column in zip(*rows, strict=True)]
+    return {
+        "mean": [fmean(column) if column else None for column in columns],
+        "deviation": [stdev(column) if len(column) > 1 else None for column in columns],
+    }
+
+
+def mean_of(figures: Figures) -> float | None:
+    """Mean of the figures that are not None, None without any."""
+    return spread([[figure] for figure in figures])["mean"][0]
+
+
+def roc(scores: Sequence[tuple[float, bool]]) -> list[list[float]] | None:
+    """ROC curve of the images of a class.
+
+    Args:
+        scores: score and label of each, True = anomalous.
+
+    Returns:
+        False-positive and true-positive rates of its vertices, see `evaluation.metrics.roc_curve`, rounded to six
+        decimals; None where good or defective images are absent.
+    """
+    labels = np.array([label for _, label in scores], bool)
+    if not labels.any() or labels.all():
+        return None
+    return [np.round(rates, 6).tolist() for rates in roc_curve(labels, np.array([score for score, _ in scores]))]
+
+
+def curves(run: Run) -> dict[str, list[list[float]]]:
+    """Class name → `roc` of a run's images; without classes whose file holds no scores, as those of branches."""
+    if run.branch:
+        return {}
+    found = {name: roc(image_scores(run.files[name])) for name in run.results}
+    return {name: curve for name, curve in found.items() if curve is not None}
+
+
+def group_seeds(runs: Sequence[Run]) -> list[list[int]]:
+    """Indices of the runs that differ in nothing but a known seed, together; in the order of the first of each.
+
+    Runs with the same seed are one experiment done twice, or differ in what their files do not say: each stays alone.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for i, run in enumerate(runs):
+        name = RESULT_NAME.fullmatch(next(iter(run.files.values())).path.stem)
+        alike = tuple(sorted(settings_of(run).items()))
+        groups.setdefault((run.method, name and name["run"], alike), []).append(i)
+    found = []
+    for members in groups.values():
+        seeds = [seed_of(runs[i]) for i in members]
+        apart = None not in seeds and len(set(seeds)) == len(seeds)
+        found += [members] if apart else [[i] for i in members]
+    return sorted(found)
+
+
+def group_labels(runs: Sequence[Run], groups: Sequence[Sequence[int]]) -> list[str]:
+    """A name for each group of seeds: what its runs' labels share; settings, then folders, where that is not enough."""
+    labels = []
+    for group in groups:
+        first, *others = ([*runs[i].label.split(", ")] for i in group)
+        labels.append(", ".join(part for part in first if all(part in other for other in others)))
+    count = Counter(labels)
+    for label in [label for label in count if count[label] > 1]:
+        alike = [number for number, own in enumerate(labels) if own == label]
+        settings = [settings_of(runs[groups[number][0]]) for number in alike]
+        names = dict.fromkeys(name for found in settings for name in found)
+        telling = [name for name in names if len({found.get(name) for found in settings}) > 1]
+        for number, found in zip(alike, settings, strict=True):
+            labels[number] = ", ".join([label, *(f"{name} {found[name]}" for name in telling[:3] if name in found)])
+    count = Counter(labels)
+    return [
+        label if count[label] == 1 else f"{label}, {joined(folder_of(runs[i]) for i in group)}"
+        for label, group in zip(labels, groups, strict=True)
+    ]
+
+
+def folder_of(run: Run) -> str:
+    """The folder of a run's result files."""
+    return str(next(iter(run.files.values())).path.parent)
+
+
+def seed_of(run: Run) -> str | None:
+    """The seed of a run as text, None where its files do not say it."""
+    seeds = {str(config_of(run.files[name]).get("seed")) for name in run.results}
+    return seeds.pop() if len(seeds) == 1 and "None" not in seeds else None
+
+
+def settings_of(run: Run) -> dict[str, str]:
+    """Name → text of every setting of evaluation and training but the seed. Classes that differ stand side by side."""
+
+    def of_class(config: Mapping[str, Any]) -> dict[str, str]:
+        found = {key: text_of(config.get(key)) for key in RUN_SETTINGS if key != "seed"}
+        for keys, value in leaves(section(section(config.get("training")).get("config"))):
+            text = text_of(value)
+            if keys[-1] != "seed" and text != found.get(keys[-1], ""):
+                name = " ".join(keys).removeprefix("model ")
+                found[f"training {name}" if found.get(name) else name] = text
+        return found
+
+    return side_by_side([of_class(config_of(run.files[name])) for name in run.results])
+
+
+def circumstances_of(run: Run) -> dict[str, str]:
+    """Name → text of what may differ between runs of the same settings: data, code, machine."""
+
+    def of_class(content: Mapping[str, Any]) -> dict[str, str]:
+        training, timing = section(section(content.get("config")).get("training")), section(content.get("timing"))
+        machine = section(timing.get("machine"))
+        return {
+            "training images": text_of(training.get("images")),
+            "training commit": str(training.get("git_commit") or "")[:10],
+            "device": text_of(timing.get("device")),
+            "processor": text_of((timing.get("device") == "cuda" and machine.get("gpu")) or machine.get("cpu")),
+            **{name: text_of(value) for name, value in section(content.get("versions")).items()},
+        }
+
+    return side_by_side([of_class(run.files[name].content) for name in run.results])
+
+
+def side_by_side(found: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """For each name the different texts of all mappings; without the names that have none."""
+    names = dict.fromkeys(name for each in found for name in each)
+    texts = {name: joined(each.get(name, "") for each in found) for name in names}
+    return {name: text for name, text in texts.items() if text}
+
+
+def joined(texts: Iterable[str]) -> str:
+    """The different texts that are not empty; their number where they are more than four."""
+    different = list(dict.fromkeys(filter(None, texts)))
+    return ", ".join(different) if len(different) < 5 else f"{len(different)} different"
+
+
+def text_of(value: Any) -> str:
+    """A setting as text; empty for None and for hashes, which tell a reader nothing."""
+    text = "" if value is None else str(value)
+    return "" if HASH.fullmatch(text) else text[:MAX_TEXT]
+
+
+def leaves(tree: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Keys that lead to each value of nested mappings that is none itself, and the value."""
+    waiting: list[tuple[tuple[str, ...], Any]] = [((key,), value) for key, value in reversed(list(tree.items()))]
+    while waiting:
+        keys, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [((*keys, key), inner) for key, inner in reversed(list(value.items()))]
+        else:
+            yield keys, value
+
+
+def section(value: Any) -> dict[str, Any]:
+    """A part of a result file; empty where it is absent, as in old files, or no object."""
+    return value if isinstance(value, dict) else {}
+
+
+def config_of(file: ResultFile) -> dict[str, Any]:
+    """`config` of a result file, empty where there is none."""
+    return section(file.content.get("config"))
+
+
+def finite(figures: Figures, file: ResultFile) -> Figures:
+    """The figures. Raises UserError where one is NaN or infinite, which is no JSON."""
+    if any(figure is not None and not math.isfinite(figure) for figure in figures):
+        raise damaged(file, "figures in it are NaN or infinite")
+    return figures
+
+
+def image_scores(file: ResultFile) -> list[tuple[float, bool]]:
+    """Score and label of each image, True = anomalous; none where the file does not hold them, as old ones.
+
+    Raises:
+        UserError: `samples` is something else than scores and labels.
+    """
+    try:
+        scores = [(float(s["image_score"]), bool(s["label"])) for s in file.content.get("samples") or []]
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
+        raise damaged(file, f"its samples are not all with a label and an image_score, {error!r}") from error
+    finite([score for score, _ in scores], file)
+    return scores
+
+
+def seconds_of(run: Run) -> float | None:
+    """Seconds an image, the mean over classes of their medians; None for branches, which are not timed alone."""
+    if run.branch:
+        return None
+    files = [run.files[name] for name in run.results]
+    found = [section(file.content.get("timing")).get("seconds_per_image_median") for file in files]
+    for file, seconds in zip(files, found, strict=True):
+        if not isinstance(seconds, float | int | None):
+            raise damaged(file, f"expected seconds an image, found {seconds!r:.60}")
+        finite([seconds], file)
+    return mean_of(found)
+
+
+def damaged(file: ResultFile, what: str) -> UserError:
+    """The error for a result file that cannot be used."""
+    return UserError(f"{file.path}: damaged, {what:.200}. Run the evaluation of this class again.")
+
+
+def published_figures(runs: Sequence[Run], dataset: str) -> list[dict[str, Any]]:
+    """Published methods of the benchmarks that runs belong to.
+
+    Args:
+        runs, dataset: see `evaluation.tables.published.benchmarks`, also for the error.
+
+    Returns:
+        For each method its `label`, `benchmark`, the benchmark's `classes`, `sources`, and `figures`: metric → its
+        figure for each of these classes, and their mean at the end; None where it was not published.
+    """
+    found = []
+    for published, _ in benchmarks(runs, dataset):
+        classes = published["classes"]
+        for name in dict.fromkeys(name for key in PUBLISHED_METRICS.values() for name in published.get(key, {})):
+            given = {m: published[key][name] for m, key in PUBLISHED_METRICS.items() if name in published.get(key, {})}
+            figures = {m: [*(of["per_class"] or [None] * len(classes)), of["mean"]] for m, of in given.items()}
+            found.append(
+                {
+                    "label": name,
+                    "benchmark": published["title"],
+                    "classes": classes,
+                    "sources": [of["source"] for of in given.values()],
+                    "figures": figures,
+                }
+            )
+    return found
