@@ -34,7 +34,8 @@ def nearest_rows(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]
     for tile in queries.split(max(1, PAIRS_A_TILE[rows.device.type] // len(rows))):
         own = tile - centre
         # At most this is each squared distance, but for what is the same for all rows: (1 + loss)·‖own‖².
-        most = torch.addmm(upper, own, around.T, alpha=-2)
+        with torch.autocast(rows.device.type, enabled=False):  # float32, whatever the caller is doing
+            most = torch.addmm(upper, own, around.T, alpha=-2)
         reach = most.amin(dim=1) if k == 1 else most.topk(k, dim=1, largest=False).values[:, -1]
         reach += 2 * loss * own.square().sum(dim=1)
         pairs = (most.sub_(2 * loss * lengths) <= reach[:, None]).nonzero()  # (C, 2): at least this is within reach
@@ -52,9 +53,11 @@ def lost_share(width: int) -> float:
     With unit roundoff u = 2⁻²⁴ a sum of D products in any order errs by at most D·u·‖a‖·‖b‖, up to second order
     (Higham, Accuracy and Stability of Numerical Algorithms, 3.1), so the three sums err by D·u·(‖a‖ + ‖b‖)²; centring,
     additions and the factors above by less than 32·u·(‖a‖ + ‖b‖)², which also covers second order for D ≤ 10 000.
-    And (‖a‖ + ‖b‖)² ≤ 2·(‖a‖² + ‖b‖²).
+    And (‖a‖ + ‖b‖)² ≤ 2·(‖a‖² + ‖b‖²). Where torch may round the factors of a product to TF32 or bfloat16, 2⁻⁸ of each
+    at most, 2·a·b errs by 2⁻⁷·(‖a‖² + ‖b‖²) more, up to second order.
     """
-    return (width + 32) * 2.0**-23
+    rounded = torch.get_float32_matmul_precision() != "highest"
+    return (width + 32) * 2.0**-23 + rounded * 2.0**-6
 
 
 def squared_distances(left: Tensor, right: Tensor) -> Tensor:

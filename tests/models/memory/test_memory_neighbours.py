@@ -49,6 +49,30 @@ def test_neighbours_are_those_of_the_plain_search(name: str, k: int, monkeypatch
     assert torch.allclose(squared, wanted_squared, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("rounding", ["autocast", "medium"])
+def test_a_caller_who_rounds_products_changes_nothing(rounding: str) -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        if rounding == "medium":
+            torch.set_float32_matmul_precision("medium")
+        for queries, rows in cases().values():
+            with torch.autocast("cpu", torch.bfloat16, enabled=rounding == "autocast"):
+                found = nearest_rows(queries, rows, 2)[1]
+            assert torch.equal(found, plain(queries, rows, 2)[1])
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_the_bound_holds_where_factors_are_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
+    a, b = torch.rand(50, 100, generator=torch.Generator().manual_seed(0)) + 1, torch.ones(1, 100) * 1.0039
+    lengths = a.square().sum(dim=1) + b.square().sum()
+    by_product = lengths - 2 * (a.bfloat16().double() @ b.bfloat16().double().T)[:, 0]
+    error = (by_product - (a.double() - b.double()).square().sum(dim=1)).abs()
+    assert (error <= neighbours.lost_share(100) * lengths).all()
+    assert (error > (100 + 32) * 2.0**-23 * lengths).any()  # float32's bound would not do
+
+
 def test_the_product_alone_would_be_wrong_where_it_cancels() -> None:
     """What the bound is for: without it these cases are not found."""
     queries, rows = cases()["two tight clusters, far apart"]
