@@ -40,11 +40,8 @@ def nearest_rows(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]
         reach += 2 * loss * own.square().sum(dim=1)
         pairs = (most.sub_(2 * loss * lengths) <= reach[:, None]).nonzero()  # (C, 2): at least this is within reach
         found.append(_nearest_pairs(tile, rows, pairs, k))
-    squared, indices = zip(*found, strict=True) if found else ((), ())
-    shape = (len(queries), k)
-    return torch.cat([queries.new_zeros(0, k).double(), *squared]).view(shape), torch.cat(
-        [queries.new_zeros(0, k).long(), *indices]
-    ).view(shape)
+    squared, indices = zip(*found, strict=True)
+    return torch.cat(squared), torch.cat(indices)
 
 
 def lost_share(width: int) -> float:
