@@ -1,6 +1,7 @@
 """Rules that keep folders apart, files small and loading safe. Each is also tried on a small tree that breaks it."""
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ FOLDERS = (*ROOMS, "benchmarks", "tests")
 APART = {"models": "datasets"}  # though it lies below: samples come to methods as what they need of them
 
 REGISTRY = "models.methods"  # knows the methods by name
+SHARED = ("models.extractors", "models.memory")  # folders that are no methods
 # Of `models`, these import each other and `utils` only.
 FOUNDATIONS = ("models.point_ops", "models.sampling_kernel", "models.neighbour_kernel", "models.lifting")
 OPTIONS = "utils.cli"  # the command lines' own: it sets the process up
@@ -152,18 +154,41 @@ def effect_violations(root: Path) -> Iterator[str]:
                 yield f"{path.relative_to(root)}:{node.lineno}: {ast.unparse(node)[:80]}"
 
 
+def method_folders(root: Path) -> list[str]:
+    """Names of the methods' folders in `models`; what several methods use lies in SHARED ones."""
+    folders = [path.name for path in (root / "models").glob("*/") if any(path.glob("*.py"))]
+    return [name for name in folders if f"models.{name}" not in SHARED]
+
+
 def method_violations(root: Path) -> Iterator[str]:
-    """A method's folder is imported neither by another method nor by what the methods share."""
-    folders = [path for path in (root / "models").glob("*/") if any(path.glob("*.py"))]
-    methods = {f"models.{path.name}" for path in folders} - {"models.extractors"}
-    for path in (root / "models").rglob("*.py"):
+    """Of the rooms, only the registry and its own files import a method's folder."""
+    methods = [f"models.{name}" for name in method_folders(root)]
+    for path in source_files(root):
         name = module_name(path, root)
-        if name == REGISTRY:
+        if name.split(".")[0] not in ROOMS or name == REGISTRY or is_script(path, root):
             continue
         for module in sorted(project_imports(path, root)):
-            others = [method for method in methods if inside(module, method) and not inside(name, method)]
-            if others:
+            if any(inside(module, method) and not inside(name, method) for method in methods):
                 yield f"{name} imports {module}"
+
+
+def naming_violations(root: Path) -> Iterator[str]:
+    """Of the rooms, only the registry and its own files compare with a method's name or make file names of it."""
+    methods = method_folders(root)
+    for path in source_files(root):
+        name = module_name(path, root)
+        if name.split(".")[0] not in ROOMS or name == REGISTRY:
+            continue
+        others = [method for method in methods if not inside(name, f"models.{method}")]
+        named = re.compile(rf"(?i)\W*({'|'.join(others)})(_\w*)?\W*")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                others
+                and isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and named.fullmatch(node.value)
+            ):
+                yield f"{path.relative_to(root)}:{node.lineno}: {node.value!r}"
 
 
 def size_violations(root: Path) -> Iterator[str]:
@@ -239,6 +264,7 @@ RULES: tuple[Callable[[Path], Iterator[str]], ...] = (
     option_violations,
     effect_violations,
     method_violations,
+    naming_violations,
     size_violations,
     loading_violations,
     print_violations,
@@ -267,7 +293,9 @@ GOOD_TREE = {
     "utils/files.py": "from utils import errors\n",
     "utils/errors.py": "from __future__ import annotations\nimport json, torch\nclass A:\n    pass\nA.add('me')\n",
     "models/__init__.py": "",
-    "models/methods.py": "def build() -> None:\n    from models.cfm import detector\n",
+    "models/methods.py": "from models.cfm import detector\nMETHODS = {'cfm': detector}\n",
+    "models/memory/bank.py": "from models.lifting import x\n",
+    "models/btf/detector.py": "from models.memory import bank\nNAME = 'BTF'\n",
     "models/point_ops.py": "from utils.errors import UserError\n",
     "models/lifting.py": "from models.point_ops import x\n",
     "models/cfm/__init__.py": "",
@@ -375,6 +403,11 @@ LONG_FUNCTION = "def f() -> None:\n" + "    pass\n" * 60
         (method_violations, "models/dbmrnet/a.py", "from ..cfm.losses import x\n", "imports models.cfm.losses"),
         (method_violations, "models/extractors/a.py", "import models.cfm\n", "models.extractors.a imports models.cfm"),
         (method_violations, "models/scores.py", "from models.cfm.losses import x\n", "models.scores imports"),
+        (method_violations, "models/memory/a.py", "from models.cfm import losses\n", "models.memory.a imports"),
+        (method_violations, "experiments/a.py", "from models.cfm.losses import x\n", "experiments.a imports"),
+        (naming_violations, "experiments/a.py", "def f(x: str) -> bool:\n    return x == 'CFM'\n", "a.py:2: 'CFM'"),
+        (naming_violations, "models/memory/a.py", "A = f'dbmrnet_best_{1}'\n", "a.py:1: 'dbmrnet_best_'"),
+        (naming_violations, "models/dbmrnet/a.py", "PART = 'cfm'\n", "models/dbmrnet/a.py:1: 'cfm'"),
         (size_violations, "models/a.py", "x = 1\n" * 401, "models/a.py: 401 lines, limit 400"),
         (size_violations, "infer.py", "x = 1\n" * 151, "infer.py: 151 lines, limit 150"),
         (size_violations, "processing/preprocess.py", "if __name__ == '__main__':\n" + " x = 1\n" * 150, "151 lines"),
