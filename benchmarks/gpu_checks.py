@@ -39,7 +39,8 @@ ROUNDING = 1e-2
 def tests(task: Task) -> None:
     """The tests that compare a GPU with the CPU."""
     some = ["-k", "not another_device"] if task.small else []  # the step `runs` tries that
-    run_tests(task, "tests/models/test_cuda.py", "tests/models/dbmrnet/test_on_cuda.py", *some)
+    methods = "tests/models/dbmrnet/test_on_cuda.py", "tests/models/memory/test_memory_on_cuda.py"
+    run_tests(task, "tests/models/test_cuda.py", *methods, *some)
 
 
 def golden(task: Task) -> None:
