@@ -24,7 +24,7 @@ from models.methods import METHODS
 from tests.domes import SIDE, dome, write_domes
 from utils import cli
 
-SMALL = {"cfm": ["--extractor", "handcrafted"], "dbmrnet": ["--preset", "small"]}
+SMALL = {"cfm": ["--extractor", "handcrafted", "--pixel_fraction", "0.05"], "dbmrnet": ["--preset", "small"]}
 """Options of methods that would take long, or weights from elsewhere."""
 
 
