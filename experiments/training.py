@@ -105,7 +105,8 @@ def judge(method: Method, runs: Sequence[TrainedRun], learned: Learned, data: Cl
         if pipeline is not None:
             path = thresholds_path(name, run.part)
             calibrate_class(pipeline, data.split, path, weights_sha256(run), data.skipped)
-    if losses := read_json_lines(name.path(method.name, ".jsonl")):
+    log = read_json_lines(name.path(method.name, ".jsonl"))
+    if losses := [entry for entry in log if any(key.startswith("loss") for key in entry)]:
         save_loss_plot(name.path(method.name, ".png"), losses, f"{method.name}, {data.class_name}")
     report_skipped(data.skipped)
     print(f"saved {method.weights(runs[0])[0]} and its companions")

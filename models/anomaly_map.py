@@ -3,7 +3,7 @@
 H = W is the side of the pixel grid.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
@@ -27,7 +27,7 @@ class AnomalyMap:
 
     def cpu(self: Map) -> Map:
         """The same maps on the CPU; waits for a GPU to finish them."""
-        return replace(self, psi_2d=self.psi_2d.cpu(), psi_3d=self.psi_3d.cpu(), smoothed=self.smoothed.cpu())
+        return replace(self, **{field.name: getattr(self, field.name).cpu() for field in fields(self)})
 
     def branch(self: Map, aggregation: str) -> Map:
         """What the same discrepancies say when they are aggregated otherwise, see `make_anomaly_map`."""

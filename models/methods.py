@@ -1,5 +1,6 @@
 """The methods by their names. A method is a folder beside this file and a line in it; no other file names one."""
 
+from models.btf.method import BTF
 from models.cfm.method import CFM
 from models.dbmrnet.method import DBMRNet
 from models.method import Method
@@ -7,4 +8,5 @@ from models.method import Method
 METHODS: dict[str, Method] = {
     "cfm": CFM(),
     "dbmrnet": DBMRNet(),
+    "btf": BTF(),
 }

@@ -132,7 +132,7 @@ def test_help_names_the_methods(data: Path, capsys: pytest.CaptureFixture[str]) 
     for script in (train, evaluate):
         with pytest.raises(SystemExit, match="0"):
             script.main(["--help"])
-        assert "--method {cfm,dbmrnet,constant}" in capsys.readouterr().out
+        assert f"--method {{{','.join(METHODS)}}}" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="0"):
         train.main(["--method=constant", "--help"])
     assert "--factor" in capsys.readouterr().out

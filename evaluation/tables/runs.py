@@ -29,6 +29,7 @@ METRICS: dict[str, tuple[str, ...]] = {
 DEFECT_METRICS = {"I-AUROC": "i_auroc", "P-AUROC": "p_auroc", "AUPRO@30%": "aupro_0.3"}
 RUN_SETTINGS = (
     *("method", "extractor", "extractor_mode", "keep_blocks", "mapper", "aggregation"),
+    *("backbone", "view", "features", "fraction"),
     *("shots", "seed", "precision", "preset", "fusion", "score", "checkpoint"),
 )
 """Entries of `config` that set one run apart from another; results that differ in one are not averaged together."""

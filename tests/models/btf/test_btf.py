@@ -1,5 +1,6 @@
 """BTF as a whole: what it finds, its map by a plain version, and that it goes round."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from datasets.sample import Sample, make_sample
-from models.memory.btf import BTF, fit, load, settings_for, spread
+from models.btf.detector import BTF, fit, load, read_rows, settings_for, spread
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -31,7 +32,9 @@ def sample(seed: int, dent: float = 0.0, stain: int = 0) -> Sample:
 
 def trained(features: str, fraction: float = 0.1) -> BTF:
     settings, backbone = settings_for(features, "efficientnet_lite0", None, fraction)
-    return fit((sample(seed) for seed in range(4)), 5, settings, backbone, CPU)
+    rows = read_rows((sample(seed) for seed in range(4)), 5, settings, backbone, CPU)
+    assert rows.shape[:2] == (4, 784)
+    return fit(rows, settings, backbone)
 
 
 @pytest.mark.parametrize("features", ["rgb", "depth", "hog", "sift", "fpfh"])
@@ -73,11 +76,12 @@ def test_map_is_that_of_the_plain_version() -> None:
 def test_bank_holds_the_share_and_goes_round() -> None:
     made = trained("fpfh")
     assert made.bank.rows.shape == (int(0.1 * 4 * 784), 33)
-    again = load(made.settings, made.state_dict(), None)
+    again = load(made.chosen, made.state_dict(), None)
     found, wanted = again.score(sample(9, dent=0.003)), made.score(sample(9, dent=0.003))
     assert torch.equal(found.smoothed, wanted.smoothed)
     assert found.image_score() == wanted.image_score()
-    assert made.fingerprint()["features"] == "fpfh"
+    with pytest.raises(UserError, match="a bank of sift: expected rows 128 wide, found 33"):
+        load(replace(made.chosen, features="sift"), made.state_dict(), None)
 
 
 def test_training_twice_gives_the_same() -> None:
@@ -95,7 +99,7 @@ def test_what_is_asked_for_is_checked(tmp_path: Path) -> None:
     settings, backbone = settings_for("hog", "no_such_network", None)  # which it does not need
     assert (settings.backbone, settings.weights_sha256, backbone) == (None, None, None)
     with pytest.raises(UserError, match="at least 3 different nominal rows"):
-        fit([], 0, settings, None, CPU)
+        fit(read_rows([], 0, settings, None, CPU), settings, None)
 
 
 def test_settings_tell_the_network() -> None:

@@ -5,8 +5,8 @@ coreset is chosen by float32 values, where the release rounds them to float16; t
 on is drawn by torch.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,30 +16,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.anomaly_map import DefectMap
+from models.btf.features import CELLS, describe, width
+from models.btf.settings import FEATURES, PAPER_BACKBONE, WITH_NETWORK, BTFSettings
 from models.extractors.backbone import Backbone, load_backbone
 from models.extractors.handcrafted import gaussian_matrix
 from models.memory.bank import Bank, fit_bank, load_bank
-from models.memory.btf_features import CELLS, FEATURES, WITH_NETWORK, describe
 from models.token_store import Grid
 from utils.errors import UserError
 
 SMOOTHING = 4.0  # deviation of the Gaussian in pixels
-PAPER_BACKBONE = "wide_resnet50_2"
-
-
-@dataclass(frozen=True)
-class BTFSettings:
-    """What decides the bank, besides the samples.
-
-    features: one of FEATURES. backbone: see `load_backbone`, and weights_sha256 of its weights; None without a network.
-    fraction: of the nominal rows that the bank keeps, in (0, 1]. seed: of the projection they are chosen on.
-    """
-
-    features: str = "btf"
-    backbone: str | None = None
-    weights_sha256: str | None = None
-    fraction: float = 0.1
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,40 +40,51 @@ class BankMap(DefectMap):
 
 @dataclass(frozen=True)
 class BTF:
-    """A bank, and what describes samples to it; `backbone` is None for features without a network."""
+    """A bank, and what describes samples to it: a pipeline; `backbone` is None for features without a network."""
 
-    settings: BTFSettings
+    chosen: BTFSettings
     backbone: Backbone | None
     bank: Bank
+    view: None = None
+    """Of samples: it takes their grid."""
 
-    def score(self, sample: Grid) -> BankMap:
-        """Map and score of a sample on the grid of 224×224, on the bank's device.
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What thresholds for the maps depend on besides the weights: nothing."""
+        return {}
+
+    def maps(self, samples: Sequence[Grid]) -> list[BankMap]:
+        """The map of each sample of a batch, on the CPU.
 
         Raises:
             UserError: a feature is not finite.
         """
-        rows = _rows(sample, self.settings, self.backbone, self.bank.rows.device)
+        return [self.score(sample).cpu() for sample in samples]
+
+    def score(self, sample: Grid) -> BankMap:
+        """Map and score of a sample on the grid of 224×224, on the bank's device; raises as `maps`."""
+        rows = _rows(sample, self.chosen, self.backbone, self.bank.rows.device)
         distances, nearest = self.bank.distances(rows)
         plain, smoothed = spread(distances)
         return BankMap(plain, plain, smoothed, self.bank.image_score(rows, distances, nearest))
+
+    def to(self, device: torch.device) -> "BTF":
+        """The same on another device; the backbone moves."""
+        return BTF(self.chosen, self.backbone and self.backbone.to(device), self.bank.to(device))
 
     def state_dict(self) -> dict[str, Tensor]:
         """The bank's tensors; with the settings all that `load` needs."""
         return self.bank.state_dict()
 
-    def fingerprint(self) -> dict[str, Any]:
-        """The settings, as JSON values."""
-        return asdict(self.settings)
-
 
 def settings_for(
-    features: str, backbone: str | None, weights: Path | None, fraction: float = 0.1, seed: int = 0
+    features: str, backbone: str | None, weights: Path | None, fraction: float = 0.1
 ) -> tuple[BTFSettings, Backbone | None]:
     """Settings, and the network where the features need one.
 
     Args:
         features: one of FEATURES. backbone: None: the paper's. weights: file to use instead of the package's or hub's.
-        fraction, seed: see BTFSettings.
+        fraction: see BTFSettings.
 
     Raises:
         UserError: no such features, a fraction out of range; see also `load_backbone`.
@@ -98,42 +94,50 @@ def settings_for(
     if not 0 < fraction <= 1:
         raise UserError(f"the share of rows that a bank keeps: expected a number in (0, 1], found {fraction}.")
     if features not in WITH_NETWORK:
-        return BTFSettings(features, None, None, fraction, seed), None
+        return BTFSettings(features, None, None, fraction), None
     name = backbone or PAPER_BACKBONE
     network, sha256 = load_backbone(name, weights)
-    return BTFSettings(features, name, sha256, fraction, seed), network
+    return BTFSettings(features, name, sha256, fraction), network
 
 
-def fit(
-    samples: Iterable[Grid], count: int, settings: BTFSettings, backbone: Backbone | None, device: torch.device
-) -> BTF:
-    """Learn from nominal samples.
+def read_rows(
+    samples: Iterable[Grid], count: int, chosen: BTFSettings, backbone: Backbone | None, device: torch.device
+) -> Tensor:
+    """Rows of nominal samples, (n, 784, D) float32, n ≤ count; they can fill gigabytes, and are held once.
 
     Args:
-        samples: `count` of them at most; their rows, which can fill gigabytes, are held once.
-        settings, backbone: of `settings_for`, the backbone on `device`.
+        samples: `count` of them at most. chosen, backbone: of `settings_for`, the backbone on `device`.
+    """
+    rows = torch.empty(count, CELLS * CELLS, width(chosen.features, backbone), device=device)
+    filled = 0
+    for filled, sample in enumerate(samples, start=1):
+        rows[filled - 1] = _rows(sample, chosen, backbone, device)
+    return rows[:filled]
+
+
+def fit(rows: Tensor, chosen: BTFSettings, backbone: Backbone | None, seed: int = 0) -> BTF:
+    """Learn from the rows of nominal samples.
+
+    Args:
+        rows: of `read_rows`, made with the same settings and backbone. seed: of the projection they are chosen on.
 
     Raises:
         UserError: a feature is not finite, or there are too few samples.
     """
-    rows, filled = torch.zeros(0, 1, device=device), 0
-    for sample in samples:
-        found = _rows(sample, settings, backbone, device)
-        if not filled:
-            rows = torch.empty(count * len(found), found.shape[1], device=device)
-        rows[filled : filled + len(found)] = found
-        filled += len(found)
-    rows = rows[:filled]
-    return BTF(settings, backbone, fit_bank(rows, int(settings.fraction * filled), settings.seed))
+    flat = rows.flatten(0, 1)
+    return BTF(chosen, backbone, fit_bank(flat, int(chosen.fraction * len(flat)), seed))
 
 
-def load(settings: BTFSettings, state: Mapping[str, Tensor], backbone: Backbone | None) -> BTF:
-    """From what `BTF.settings` and `BTF.state_dict` gave.
+def load(chosen: BTFSettings, state: Mapping[str, Tensor], backbone: Backbone | None) -> BTF:
+    """From what `BTF.chosen` and `BTF.state_dict` gave.
 
     Raises:
-        UserError: the state is not that of a bank.
+        UserError: the state is not that of a bank of these features.
     """
-    return BTF(settings, backbone, load_bank(state))
+    bank, expected = load_bank(state), width(chosen.features, backbone)
+    if bank.rows.shape[1] != expected:
+        raise UserError(f"a bank of {chosen.features}: expected rows {expected} wide, found {bank.rows.shape[1]}.")
+    return BTF(chosen, backbone, bank)
 
 
 def spread(distances: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,6 +154,6 @@ def _smoothing(size: int) -> Tensor:
     return gaussian_matrix(size, size, SMOOTHING, 0)
 
 
-def _rows(sample: Grid, settings: BTFSettings, backbone: Backbone | None, device: torch.device) -> Tensor:
+def _rows(sample: Grid, chosen: BTFSettings, backbone: Backbone | None, device: torch.device) -> Tensor:
     """(784, D) of a sample on `device`."""
-    return describe(sample.rgb.to(device), sample.xyz.to(device), settings.features, backbone)
+    return describe(sample.rgb.to(device), sample.xyz.to(device), chosen.features, backbone)

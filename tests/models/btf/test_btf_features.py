@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.btf.features import dense_sift, describe, fpfh_rows, hog_rows, pool, raw_rows
+from models.btf.settings import FEATURES
 from models.extractors.backbone import Backbone, load_backbone
 from models.extractors.cnn_normals import IMAGENET_MEAN, IMAGENET_STD
-from models.memory.btf_features import FEATURES, dense_sift, describe, fpfh_rows, hog_rows, pool, raw_rows
 
 SIZE = 224
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.btf.settings import WITH_NETWORK
 from models.extractors.backbone import Backbone
 from models.extractors.cnn_normals import IMAGENET_MEAN, IMAGENET_STD
 
@@ -26,17 +27,13 @@ NORMAL_RADIUS, NORMAL_NEIGHBOURS = 0.1, 30
 FPFH_RADIUS, FPFH_NEIGHBOURS = 0.25, 100
 """Radii in metres are larger than most parts, so that the numbers of neighbours decide."""
 
-FEATURES = ("btf", "rgb", "depth", "raw", "hog", "sift", "fpfh")
-"""Published as BTF, RGB iNet, Depth iNet, Raw, HoG, SIFT and FPFH."""
-WITH_NETWORK = ("btf", "rgb", "depth")
-
 
 def describe(rgb: Tensor, xyz: Tensor, features: str, backbone: Backbone | None) -> Tensor:
     """Rows of one sample.
 
     Args:
         rgb: (3, 224, 224) ImageNet-normalised. xyz: (3, 224, 224) metres, (0, 0, 0) where invalid.
-        features: one of FEATURES. backbone: for those of WITH_NETWORK.
+        features: one of `settings.FEATURES`. backbone: for those of WITH_NETWORK.
 
     Returns:
         (784, D) float32, row-major in cells.
@@ -59,6 +56,12 @@ def describe(rgb: Tensor, xyz: Tensor, features: str, backbone: Backbone | None)
         "fpfh": lambda: fpfh_rows(xyz),
     }
     return by_name[features]()
+
+
+def width(features: str, backbone: Backbone | None) -> int:
+    """Of the rows that `describe` gives."""
+    own = {"raw": CELL * CELL, "hog": HOG_BINS, "sift": SIFT_BINS * SIFT_TAPS**2, "fpfh": FPFH_WIDTH, "btf": FPFH_WIDTH}
+    return own.get(features, 0) + (sum(backbone.widths[1:]) if backbone else 0)
 
 
 def pool(features: Tensor) -> Tensor:
