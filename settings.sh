@@ -16,6 +16,10 @@ DBMRNET_CHECKPOINTS="${DBMRNET_CHECKPOINTS:-./checkpoints/checkpoints_DBMRNet_mv
 DBMRNET_EPOCHS="${DBMRNET_EPOCHS:-300}"
 DBMRNET_BATCH_SIZE="${DBMRNET_BATCH_SIZE:-16}"
 
+BTF_CHECKPOINTS="${BTF_CHECKPOINTS:-./checkpoints/checkpoints_BTF_mvtec}" # a folder in it for each set of features
+BTF_FEATURES="${BTF_FEATURES:-raw hog sift fpfh depth rgb btf}"
+BTF_BACKBONE="${BTF_BACKBONE:-efficientnet_lite0}" # with the weights of a pip package; the paper's is wide_resnet50_2
+
 RESULTS="${RESULTS:-./results}"
 
 # Class folders of a dataset: those that hold train/, or the words of $CLASSES.
@@ -41,8 +45,12 @@ for_each_class() {
   done
 }
 
-# Prints the tables of a folder of results and writes them to table.md in it, and the page comparison.html.
+# Prints the tables of folders of results, all methods beside each other, and writes them to table.md in a folder, and
+# the page comparison.html: tables_of FOLDER [FOLDER_OF_RESULTS...]; without the latter, of the results in that folder.
 tables_of() {
-  "$VENV_PYTHON" processing/aggregate_results.py --quantitative_folder "$1" --format html --output "$1/comparison.html"
-  "$VENV_PYTHON" processing/aggregate_results.py --quantitative_folder "$1" --output "$1/table.md"
+  local target=$1
+  shift
+  set -- processing/aggregate_results.py --quantitative_folder "${@:-$target}"
+  "$VENV_PYTHON" "$@" --format html --output "$target/comparison.html"
+  "$VENV_PYTHON" "$@" --output "$target/table.md"
 }

@@ -104,6 +104,21 @@ def test_a_command_for_each_class_then_tables(
     assert run_script(f"{script}.sh", "--device", "cpu") == (0, expected)
 
 
+def test_baselines_are_trained_and_evaluated_with_each_set_of_features(
+    run_script: Callable[..., tuple[int, list[str]]],
+) -> None:
+    place, expected = "./results/quantitatives_btf_mvtec", []
+    for features in ("hog", "btf"):
+        begin, weights = f"{MVTEC} --class_name CLASS --method btf", f"./checkpoints/checkpoints_BTF_mvtec/{features}"
+        train = f"train.py {begin} --features {features} --backbone efficientnet_lite0 --checkpoint_savepath {weights}"
+        evaluate = f"evaluate.py {begin} --checkpoint_folder {weights} {results(f'btf_mvtec/{features}')}"
+        for command in (train, evaluate):
+            expected += ["setup", *(f"{command} --device cpu".replace("CLASS", name) for name in ("bagel", "cookie"))]
+    command = f"processing/aggregate_results.py --quantitative_folder {place}/hog {place}/btf"
+    expected += [f"{command} --format html --output {place}/comparison.html", f"{command} --output {place}/table.md"]
+    assert run_script("07_baselines_mvtec.sh", "--device", "cpu", BTF_FEATURES="hog btf") == (0, expected)
+
+
 def test_settings_come_from_the_environment(run_script: Callable[..., tuple[int, list[str]]]) -> None:
     shared = {"CLASSES": "rope", "MVTEC_PATH": "data", "RESULTS": "out", "EPOCHS": "7"}
     dbmrnet = {"DBMRNET_CHECKPOINTS": "weights", "DBMRNET_EPOCHS": "9", "DBMRNET_BATCH_SIZE": "3"}
