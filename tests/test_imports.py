@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_architecture import ROOMS, is_script, module_name, source_files
+from tests.architecture import ROOMS, is_script, module_name, source_files
 
 ROOT = Path(__file__).resolve().parents[1]
 WATCHED = """

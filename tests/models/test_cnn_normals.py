@@ -67,16 +67,6 @@ def test_foreground_is_the_objects_cells(fitted: CnnNormals) -> None:
     assert tokens.in_cells
 
 
-def test_second_pass_is_bit_equal_and_a_batch_is_its_samples(fitted: CnnNormals) -> None:
-    samples = [sample(5), sample(6)]
-    batch, again = extract_batch(samples, fitted, CPU), extract_batch(samples, fitted, CPU)
-    for i, one in enumerate(samples):
-        (single,) = extract_batch([one], fitted, CPU)
-        for part in ("rgb", "xyz"):
-            assert torch.equal(getattr(batch[i], part).tokens, getattr(again[i], part).tokens)
-            assert torch.allclose(getattr(batch[i], part).tokens, getattr(single, part).tokens, atol=1e-3)
-
-
 def rarest(tokens: Tokens, part: str) -> tuple[int, int]:
     """Row and column of the cell that is farthest from nominal ones."""
     place = int(tokens.foreground[getattr(tokens, part).rarity.argmax()])

@@ -55,28 +55,6 @@ def test_widths_and_standardisation(fitted: Handcrafted) -> None:
         assert 0.5 < float(features.std(dim=0).mean()) < 1.1
 
 
-def test_second_pass_is_bit_equal_and_a_batch_is_its_samples(fitted: Handcrafted) -> None:
-    batch, again = extract(fitted, sample(1), sample(2)), extract(fitted, sample(1), sample(2))
-    for i in range(2):
-        (single,) = extract(fitted, sample(i + 1))
-        for other in (again[i], single):
-            assert torch.equal(batch[i].rgb.tokens, other.rgb.tokens)
-            assert torch.equal(batch[i].xyz.tokens, other.xyz.tokens)
-            assert torch.equal(batch[i].foreground, other.foreground)
-
-
-def test_state_makes_the_same_tokens(fitted: Handcrafted) -> None:
-    again = Handcrafted.from_state(fitted.state_dict())
-    assert again.fingerprint() == fitted.fingerprint()
-    assert torch.equal(extract(again, sample(1))[0].xyz.tokens, extract(fitted, sample(1))[0].xyz.tokens)
-
-
-def test_fingerprint_follows_the_statistics(fitted: Handcrafted) -> None:
-    other = Handcrafted()
-    other.fit([sample(7)])
-    assert other.fingerprint() != fitted.fingerprint()
-
-
 def test_needs_statistics() -> None:
     with pytest.raises(UserError, match="fit it on nominal samples"):
         extract(Handcrafted(), sample())
@@ -189,14 +167,3 @@ def test_stain_changes_colour_near_by_only(fitted: Handcrafted) -> None:
     assert near > 0.3
     assert far < 0.1 * near
     assert torch.equal(found.xyz.tokens, good.xyz.tokens)
-
-
-@pytest.mark.parametrize("n_points", [0, 1, 4])
-def test_clouds_of_few_points_give_finite_tokens(fitted: Handcrafted, n_points: int) -> None:
-    item = sample()
-    valid = torch.zeros_like(item.valid)
-    valid[110, 100 : 100 + n_points] = True
-    (tokens,) = extract(fitted, replace(item, xyz=item.xyz * valid, valid=valid))
-    assert torch.isfinite(tokens.xyz.tokens).all()
-    assert torch.isfinite(tokens.rgb.tokens).all()
-    assert (len(tokens.foreground) > 0) == (n_points > 0)

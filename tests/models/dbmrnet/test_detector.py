@@ -94,21 +94,6 @@ def test_invalid_pixels_are_zero_before_the_blur(detector: DBMRNetDetector, inpu
         assert float(anomaly_map.smoothed[~valid].max()) > 0  # the blurred map is not masked again
 
 
-def test_seeded_runs_repeat_bit_for_bit(detector: DBMRNetDetector, samples: list[Sample]) -> None:
-    first, second = all_maps(detector, [*samples]), all_maps(detector, [*samples])
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    other = DBMRNetDetector(detector.settings, "fp32", 6).eval()
-    other.network.load_state_dict(detector.network.state_dict())
-    assert not torch.equal(all_maps(other, [*samples])[0], first[0])
-
-
-def test_batch_equals_single_samples(detector: DBMRNetDetector, samples: list[Sample]) -> None:
-    together = all_maps(detector, [*samples])
-    for i, sample in enumerate(samples):
-        for a, b in zip(all_maps(detector, [sample]), together, strict=True):
-            torch.testing.assert_close(a[0], b[i], rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize("score", SCORES)
 def test_clouds_with_few_or_no_points(
     score: str, detector: DBMRNetDetector, few_points: Callable[[int], GridSample], samples: list[Sample]
