@@ -218,7 +218,13 @@ def _branch_table(runs: Sequence[Run], class_name: str) -> Table:
 
 def _details(result: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
     """Heading → names and values of all that the result file says of how it was made."""
-    parts = {"Settings": "config", "Versions": "versions", "Timing": "timing", "Thresholds": "thresholds"}
+    parts = {
+        "Settings": "config",
+        "Protocol": "protocol",
+        "Versions": "versions",
+        "Timing": "timing",
+        "Thresholds": "thresholds",
+    }
     return {heading: list(_flat(result[key])) for heading, key in parts.items() if result.get(key)}
 
 
