@@ -12,16 +12,16 @@ AUPRO_LIMITS = (0.3, 0.1, 0.05, 0.01)
 AUPRO_THRESHOLDS = 99
 
 
-def protocol(height: int, width: int, maps: str) -> dict[str, Any]:
+def protocol(shape: tuple[int, ...], maps: str) -> dict[str, Any]:
     """The protocol as JSON values.
 
     Args:
-        height, width: of the grid, in pixels. maps: name of the class in `models.anomaly_map` that normalises the map
+        shape: (H, W) of the grid, in pixels. maps: name of the class in `models.anomaly_map` that normalises the map
             for AUPRO and P-AUROC and takes the image score from it; empty where it is not known.
     """
     return {
         "version": PROTOCOL_VERSION,
-        "grid": f"{height}×{width}",
+        "grid": "×".join(map(str, shape)),
         "maps": maps,
         "aupro_limits": list(AUPRO_LIMITS),
         "aupro_thresholds": AUPRO_THRESHOLDS,

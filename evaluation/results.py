@@ -58,8 +58,8 @@ def evaluate(predictions: Sequence[Prediction]) -> dict[str, Any]:
     Returns:
         `aupro` (99 thresholds, the papers' protocol) and `aupro_exact` (all distinct scores), each from the FPR limit
         as text ("0.3", "0.1", "0.05", "0.01") to the area; `aupro_thresholds`; `p_auroc`; `i_auroc`;
-        `i_auroc_interval`, see `evaluation.metrics.auroc_interval`; and `per_defect`, from each defect to its `i_auroc`,
-        `i_auroc_interval`, `p_auroc` and `aupro_0.3` (99 thresholds) against all good images.
+        `i_auroc_interval`, see `evaluation.metrics.auroc_interval`; and `per_defect`, from each defect to its
+        `i_auroc`, `i_auroc_interval`, `p_auroc` and `aupro_0.3` (99 thresholds) against all good images.
 
     Raises:
         UserError: no predictions, maps of different sizes, a score or map that is not finite, or a good image whose
@@ -193,8 +193,8 @@ def write_results(
 ) -> Path:
     """Write `{class}_{epochs}ep_{batch}bs.md` (six figures, three decimals) and `.json` (everything, full precision).
 
-    After its figures the Markdown has a line for each interval that is defined.     A metric that is undefined is `null` in the JSON and `nan` in the Markdown. `config`, `versions` and `timing` go
-    into the JSON as they are.
+    After its figures the Markdown has a line for each interval that is defined. A metric that is undefined is `null`
+    in the JSON and `nan` in the Markdown. `config`, `versions` and `timing` go into the JSON as they are.
 
     Args:
         folder: made when missing.
@@ -216,29 +216,34 @@ def write_results(
         *(line for branch, own in (branches or {}).items() for line in (branch, _six_figures(own))),
         *_interval_lines({"": metrics, **(branches or {})}),
     ]
-    samples = [
-        {
-            "defect": p.defect,
-            "stem": p.stem,
-            "label": int(p.label),
-            "image_score": float(p.image_score),
-            "raw_max": float(p.raw_max),
-            "seconds": float(p.seconds),
-        }
-        for p in predictions
-    ]
-    made_by = protocol(*predictions[0].aupro_map.shape, maps)
+    made_by = protocol(predictions[0].aupro_map.shape, maps)
     record: dict[str, Any] = {"class_name": class_name, "format": FORMAT, "protocol": made_by, **metrics}
     if branches:
         record["branches"] = dict(branches)
     if thresholds:
         record["thresholds"] = dict(thresholds)
-    record |= {"samples": samples, "config": dict(config), "versions": dict(versions), "timing": dict(timing)}
+    record |= {
+        "samples": [_sample(p) for p in predictions],
+        "config": dict(config),
+        "versions": dict(versions),
+        "timing": dict(timing),
+    }
     path = Path(folder) / f"{name}.json"
     write_json(path, record)
     with atomic_path(path.with_suffix(".md")) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def _sample(p: Prediction) -> dict[str, Any]:
+    return {
+        "defect": p.defect,
+        "stem": p.stem,
+        "label": int(p.label),
+        "image_score": float(p.image_score),
+        "raw_max": float(p.raw_max),
+        "seconds": float(p.seconds),
+    }
 
 
 def _six_figures(metrics: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@
     python processing/aggregate_results.py --quantitative_folder A B C --format html --output comparison.html
 
 Classes are taken from the result files. Results with different settings are never averaged: each run has its own table,
-and one table compares their means. Runs that differ in their seed only have a table of mean ± deviation too. Each method has its own folder; several folders show methods beside each other.
+and one table compares their means. Runs that differ in nothing but their seed have a table of mean ± deviation besides.
+Each method has its own folder; several folders show methods beside each other.
 """
 
 import argparse

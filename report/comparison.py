@@ -205,8 +205,9 @@ def published_figures(runs: Sequence[Run], dataset: str) -> list[dict[str, Any]]
         runs, dataset: see `evaluation.tables.published.benchmarks`, also for the error.
 
     Returns:
-        For each method its `label`, `marks`: metric → how the figures are known, `benchmark`, the benchmark's `classes`, `sources`, and `figures`: metric → its
-        figure for each of these classes, and their mean at the end; None where it was not published.
+        For each method its `label`, `marks`: metric → one of `evaluation.tables.published.MARKS`, `benchmark`, the
+        benchmark's `classes`, `sources`, and `figures`: metric → its figure for each of these classes, and their mean
+        at the end; None where it was not published.
     """
     found = []
     for published, _ in benchmarks(runs, dataset):

@@ -83,8 +83,8 @@ def load_runs(folder: Path) -> list[Run]:
     for path in sorted(Path(folder).glob("*.json")):
         if match := RESULT_NAME.fullmatch(path.stem):
             result = _read_result(path, match["class_name"])
-            settings = run_settings(result).values()
-            groups.setdefault((match["run"], *settings), {})[match["class_name"]] = ResultFile(path, result)
+            key = match["run"], *run_settings(result).values()
+            groups.setdefault(key, {})[match["class_name"]] = ResultFile(path, result)
     if not groups:
         raise UserError(
             f"{folder}: expected result files named CLASS_{{EPOCHS}}ep_{{BATCH}}bs.json, found none; "

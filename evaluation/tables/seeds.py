@@ -38,11 +38,8 @@ def _seed_table(runs: Sequence[Run], label: str) -> Table:
     every = [*found.items(), ("mean", means)]
     spreads = [spread(rows) for _, rows in every]
     table_rows = [(name, [*of["mean"], float(len(rows))]) for (name, rows), of in zip(every, spreads, strict=True)]
-    notes = [
-        "±: standard deviation over seeds, of a sample (n - 1); seeds: "
-        + ", ".join(seed_of(run) or "" for run in runs)
-        + "."
-    ]
+    seeds = ", ".join(seed_of(run) or "" for run in runs)
+    notes = [f"±: standard deviation over seeds, of a sample (n - 1); seeds: {seeds}."]
     if partial := [name for name, rows in found.items() if len(rows) < len(runs)]:
         notes.append(f"Not all seeds have {', '.join(partial)}; the mean over classes mixes them, not comparable.")
     deviations = [[*of["deviation"], None] for of in spreads]
