@@ -7,24 +7,26 @@ bash setup.sh
 source settings.sh
 
 OUT="$RESULTS/demo"
-DEMO_EPOCHS="${DEMO_EPOCHS:-12}"                  # of CFM, on 30 images a class
-DEMO_DBMRNET_EPOCHS="${DEMO_DBMRNET_EPOCHS:-30}" # of DBMRNet, which has no pretrained or fixed features: on 100
+DEMO_CLASSES="${DEMO_CLASSES:-gear biscuit cap}"
+DEMO_EPOCHS="${DEMO_EPOCHS:-12}"                 # of CFM, on 30 images a class
+DEMO_DBMRNET_EPOCHS="${DEMO_DBMRNET_EPOCHS:-30}" # of DBMRNet, on 40
 rm -rf "$OUT"
 
-"$VENV_PYTHON" processing/make_scenes.py "$OUT/scenes" --train 100 --validation 20 --test 6 --seed 0
-"$VENV_PYTHON" processing/preprocess_mvtec.py "$OUT/scenes" --target_dir "$OUT/scenes_preprocessed"
-classes=$(classes_of "$OUT/scenes_preprocessed")
-for class_name in $classes; do
-  "$VENV_PYTHON" cfm_training.py --dataset_path "$OUT/scenes_preprocessed" --class_name "$class_name" \
+for class_name in $DEMO_CLASSES; do # a dataset of its own for each, so that the first pictures are soon there
+  scenes="$OUT/scenes_$class_name"
+  "$VENV_PYTHON" processing/make_scenes.py "$scenes" --classes "$class_name" --train 40 --validation 10 --test 4 --seed 0
+  "$VENV_PYTHON" processing/preprocess_mvtec.py "$scenes" --target_dir "${scenes}_preprocessed"
+  "$VENV_PYTHON" cfm_training.py --dataset_path "${scenes}_preprocessed" --class_name "$class_name" \
     --extractor handcrafted --shots 30 --checkpoint_savepath "$OUT/checkpoints" --epochs_no "$DEMO_EPOCHS"
-  "$VENV_PYTHON" cfm_inference.py --dataset_path "$OUT/scenes_preprocessed" --class_name "$class_name" \
+  "$VENV_PYTHON" cfm_inference.py --dataset_path "${scenes}_preprocessed" --class_name "$class_name" \
     --checkpoint_folder "$OUT/checkpoints" --epochs_no "$DEMO_EPOCHS" \
     --quantitative_folder "$OUT/quantitatives_cfm" --qualitative_folder "$OUT/qualitatives_cfm" --produce_qualitatives
 done
-for class_name in $classes; do
-  "$VENV_PYTHON" dbmrnet_training.py --dataset_path "$OUT/scenes_preprocessed" --class_name "$class_name" \
+for class_name in $DEMO_CLASSES; do
+  scenes="$OUT/scenes_$class_name"
+  "$VENV_PYTHON" dbmrnet_training.py --dataset_path "${scenes}_preprocessed" --class_name "$class_name" \
     --preset small --checkpoint_savepath "$OUT/checkpoints" --epochs_no "$DEMO_DBMRNET_EPOCHS" --batch_size 8
-  "$VENV_PYTHON" dbmrnet_inference.py --dataset_path "$OUT/scenes_preprocessed" --class_name "$class_name" \
+  "$VENV_PYTHON" dbmrnet_inference.py --dataset_path "${scenes}_preprocessed" --class_name "$class_name" \
     --checkpoint_folder "$OUT/checkpoints" --epochs_no "$DEMO_DBMRNET_EPOCHS" --batch_size 8 \
     --quantitative_folder "$OUT/quantitatives_dbmrnet" --qualitative_folder "$OUT/qualitatives_dbmrnet" \
     --produce_qualitatives

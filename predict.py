@@ -24,6 +24,7 @@ from evaluation.thresholds import DEFAULT_RATE
 from inspection import words
 from inspection.pairs import find_pairs, single_pair
 from inspection.watch import Watch
+from models.extractors.options import add_weights_options
 from utils import cli
 from utils.argument_types import positive
 from utils.errors import UserError
@@ -38,6 +39,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_detector_options(parser)
+    add_weights_options(parser)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--rgb", type=Path, metavar="FILE", help="image of one part, with --xyz")
     what.add_argument("--input", type=Path, metavar="DIR", help="folder of pairs, at any depth")

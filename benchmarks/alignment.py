@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from tqdm import tqdm
 
-from datasets.scene_shapes import OBJECT_CLASSES
 from datasets.scenes import render_scene
+from datasets.scenes.shapes import OBJECT_CLASSES
 from processing.background.removal import object_mask
 from processing.checks.alignment import align, edge_maps
 from utils import cli

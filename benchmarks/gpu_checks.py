@@ -27,6 +27,7 @@ from models.token_store import extract_batch
 from utils import cli
 from utils.checkpoint import CheckpointName
 from utils.devices import pick_device
+from utils.training import save_run
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS, STOPPED, BATCH = 4, 3, 2  # the run is stopped while epoch 3 is told of, so that it goes on there
@@ -38,7 +39,8 @@ ROUNDING = 1e-2
 def tests(task: Task) -> None:
     """The tests that compare a GPU with the CPU."""
     some = ["-k", "not another_device"] if task.small else []  # the step `runs` tries that
-    run_tests(task, "tests/models/test_cuda.py", "tests/models/dbmrnet/test_on_cuda.py", *some)
+    methods = "tests/models/dbmrnet/test_on_cuda.py", "tests/models/memory/test_memory_on_cuda.py"
+    run_tests(task, "tests/models/test_cuda.py", *methods, *some)
 
 
 def golden(task: Task) -> None:
@@ -101,7 +103,8 @@ def cfm_run(task: Task, samples: list[Sample]) -> Train:
     ) -> dict[str, Tensor]:
         name = CheckpointName(task.folder / "runs" / folder, "CFM", EPOCHS, BATCH)
         tokens = extract_batch(samples, extractor, device)
-        cfm.save(name, cfm.train(tokens, config, name, device, resume, report, 0), extractor.state_dict(), config, {})
+        found = cfm.train(tokens, config, name, device, resume, report, 0)
+        save_run(name, cfm.PART, cfm.states(found, extractor.state_dict()), config, {}, ".pth")
         return cfm.load(name, None)[0].state_dict()
 
     return train
@@ -115,7 +118,8 @@ def dbmrnet_run(task: Task, samples: list[Sample]) -> Train:
     ) -> dict[str, Tensor]:
         name = CheckpointName(task.folder / "runs" / folder, "DBMRNet", EPOCHS, BATCH)
         images = prepare(samples, config.model, 0, device)
-        dbmrnet.save(name, dbmrnet.train(images, None, config, name, resume, report, 0), config, {})
+        found = dbmrnet.train(images, None, config, name, resume, report, 0)
+        save_run(name, dbmrnet.PART, dbmrnet.states(found), config, {}, dbmrnet.SUFFIX)
         return dbmrnet.load(name, dbmrnet.PART, None)[0].state_dict()
 
     return train

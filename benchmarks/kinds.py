@@ -118,6 +118,19 @@ KINDS = {
         "maps of 110 test images, 224×224, in memory → all figures of the result file",
         {"evaluate": Case("metrics_cases.evaluation", (110, 224), 3)},
     ),
+    "memory": Kind(
+        "pick of a coreset, or image",
+        "rows in memory → a coreset (8780 of 87 808, 280 wide), or nearest rows of an image (784 in 17 483, 1569 wide)",
+        {
+            "coreset, plain": Case("memory_cases.plain_coreset", (), 3, "coreset, plain"),
+            "coreset": Case("memory_cases.coreset", (), 1, "coreset, plain", False),
+            "nearest, differences": Case(
+                "memory_cases.distances", ("donot_use_mm_for_euclid_dist",), 1, "nearest, differences", False
+            ),
+            "nearest, cdist": Case("memory_cases.distances", ("use_mm_for_euclid_dist",), 5, "nearest, differences"),
+            "nearest": Case("memory_cases.neighbours", (), 5, "nearest, differences"),
+        },
+    ),
     "demo": Kind(
         "run",
         "00_demo.sh, once, all of it",

@@ -11,10 +11,10 @@ import numpy as np
 
 from benchmarks.measure import Setting, Work
 from datasets.frames import border_mask
-from datasets.scene_defects import DEFECTS
-from datasets.scene_shapes import OBJECT_CLASSES
-from datasets.scene_writer import Counts, write_mvtec3d
 from datasets.scenes import render_scene
+from datasets.scenes.defects import DEFECTS
+from datasets.scenes.shapes import OBJECT_CLASSES
+from datasets.scenes.writer import Counts, write_mvtec3d
 from processing.background.removal import object_mask
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,17 +11,15 @@ from tqdm import tqdm
 from datasets.records import NominalSplit
 from datasets.sample import Sample, iter_samples
 from evaluation import input_check
-from evaluation.thresholds import NominalScores, measure, save_scores, thresholds_path
-from models.checkpoints import find_run
-from models.methods import Pipeline, load_run
+from evaluation.thresholds import NominalScores, measure, save_scores
+from models.method import Pipeline
 from models.token_store import batches
-from utils.errors import report_skipped
 from utils.files import atomic_path
 
 BATCH_SIZE = 4
 
 
-def calibrate(
+def calibrate_class(
     pipeline: Pipeline, split: NominalSplit, path: Path, weights: str, skipped: list[str] | None = None
 ) -> None:
     """Make the thresholds of a detector from the good samples that it was not trained on, and say what they promise.
@@ -37,23 +35,6 @@ def calibrate(
     samples = iter_samples(split.validation, skipped, view=pipeline.view)
     bar = tqdm(samples, f"{name}: thresholds", len(split.validation), unit="image")
     calibrate_on((sample for _, sample in bar), pipeline, split.source, path, weights)
-
-
-def finished(files: Iterable[Path], split: NominalSplit, skipped: list[str] | None, **options: Any) -> None:
-    """Say that a run is finished; add the thresholds that it was stopped before, or that it was made without.
-
-    Args:
-        files: one of each of its weights, see `find_run`. split, skipped: see `calibrate`.
-        options: of `load_run`.
-    """
-    for file in files:
-        run = find_run(file)
-        print(f"{run}: this run is finished, see {file}; --overwrite trains it again")
-        path = thresholds_path(run.name, run.part)
-        if split.validation and not path.exists():
-            pipeline, weights, _ = load_run(run, **options)
-            calibrate(pipeline, split, path, weights, skipped)
-    report_skipped(skipped)
 
 
 def calibrate_on(

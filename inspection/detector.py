@@ -27,8 +27,8 @@ from evaluation.thresholds import DEFAULT_RATE, Thresholds, load_thresholds, thr
 from inspection.answer import Answer, Region
 from inspection.cleaning import clean, needs_cleaning
 from inspection.regions import find_regions
-from models.checkpoints import find_run
-from models.methods import Pipeline, load_run
+from models.checkpoints import find_run, load_run, weights_sha256
+from models.method import Pipeline
 from utils.errors import UserError
 from utils.files import sha256_text
 
@@ -115,13 +115,13 @@ def load_detector(
     rgb_weights: str | Path | None = None,
     xyz_weights: str | Path | None = None,
 ) -> Detector:
-    """Load a checkpoint of either method for single parts.
+    """Load a checkpoint of any method for single parts.
 
     Args:
         checkpoint: a class's folder that holds one run, or any file of a run in it.
         device: `auto`, `cpu`, `cuda` or `cuda:N`. precision: `fp32`, `bf16`, or None for that of the run.
         false_alarm_rate: share of good parts that may be called anomalous, in (0, 1); None: decide nothing.
-        rgb_weights, xyz_weights: of CFM's `dino_pointmae`, instead of the public files.
+        rgb_weights, xyz_weights: of a run's extractor, instead of the public files.
 
     Raises:
         UserError: no such checkpoint, a damaged file, or a device that is not there.
@@ -130,13 +130,15 @@ def load_detector(
     if false_alarm_rate is not None and not 0 < false_alarm_rate < 1:
         raise ValueError(f"false_alarm_rate must lie in (0, 1), got {false_alarm_rate}")
     run = find_run(Path(checkpoint))
-    pipeline, weights, settings = load_run(run, device, precision, rgb_weights, xyz_weights)
-    path = thresholds_path(run.name, run.part)
+    files = {"rgb_weights": rgb_weights, "xyz_weights": xyz_weights}
+    options = {name: None if path is None else Path(path) for name, path in files.items()}
+    loaded = load_run(run, device, precision, options)
+    pipeline, weights, path = loaded.pipeline, weights_sha256(run), thresholds_path(run.name, run.part)
     thresholds: Thresholds | None = None
     note: str | None = "no false-alarm rate was given"
     if false_alarm_rate is not None:
         thresholds, note = load_thresholds(path, pipeline.settings, weights, false_alarm_rate)
-    manifest = (settings or {}).get("data_manifest")
+    manifest = (loaded.settings or {}).get("data_manifest")
     preprocessing = manifest.get("preprocessing") if isinstance(manifest, Mapping) else None
     decisive = (weights, pipeline.settings, precision, preprocessing, thresholds and thresholds.as_json())
     fingerprint = sha256_text(repr(decisive))

@@ -17,6 +17,9 @@ from inspection.answer import Region
 _EIGHT = np.ones((3, 3), bool)  # neighbours of a pixel
 _MM2 = 1e6  # square millimetres in a square metre
 
+SHARE = 0.25
+"""Of its peak, where a region ends at the latest."""
+
 Box = tuple[slice, slice]
 """Rows and columns."""
 
@@ -24,28 +27,24 @@ Box = tuple[slice, slice]
 def find_regions(grid_map: np.ndarray, xyz: np.ndarray, thresholds: Thresholds) -> tuple[list[Region], np.ndarray]:
     """Regions by hysteresis: connected (8 neighbours) above the map threshold, with a peak above the image threshold.
 
+    What lies above the map threshold around a strong peak is also its blur: a region ends at SHARE of its peak as well.
     They are found on the grid, so that there is one if and only if the map's maximum is above the image threshold, and
     then brought to the image by the nearest pixel of the grid. One that has no pixel of the image, since it lies in the
     padding or the image is smaller than the grid, gets those at its place that no other region has.
 
     Args:
-        grid_map: (S, S) raw map on the grid. xyz: (h, w, 3) metres, invalid points (0, 0, 0).
+        grid_map: (S, S) raw map on the grid, not negative. xyz: (h, w, 3) metres, invalid points (0, 0, 0).
         thresholds: of the detector.
 
     Returns:
         The regions, highest peak first, and (h, w) int32: number of a pixel's region, counted from 1, 0 = none.
     """
     scores = np.asarray(grid_map, np.float64)  # a float32 map would round the thresholds
-    parts, count = ndimage.label(scores > thresholds.map, _EIGHT)
-    every = np.arange(1, count + 1)
-    peaks = np.full(count + 1, -np.inf)
-    above = parts > 0
-    np.maximum.at(peaks, parts[above], scores[above])
-    peaks = peaks[1:]
-    order = np.argsort(-peaks, kind="stable")
-    chosen = [int(i) for i in order if peaks[i] > thresholds.image]
-    numbers = np.zeros(count + 1, np.int32)
-    numbers[every[chosen]] = np.arange(1, len(chosen) + 1)
+    parts, peaks = _connected(scores, np.full(scores.shape, thresholds.map))
+    parts, peaks = _connected(scores, np.maximum(thresholds.map, SHARE * peaks)[parts])
+    chosen = [int(i) for i in np.argsort(-peaks, kind="stable") if peaks[i] > thresholds.image]
+    numbers = np.zeros(len(peaks), np.int32)
+    numbers[chosen] = np.arange(1, len(chosen) + 1)
     numbered = numbers[parts]
 
     side = max(xyz.shape[:2])
@@ -64,6 +63,14 @@ def find_regions(grid_map: np.ndarray, xyz: np.ndarray, thresholds: Thresholds) 
             inside = np.ones_like(inside)
         regions.append(_measure(box, inside, xyz, typical, float(peaks[chosen[index]])))
     return regions, labels
+
+
+def _connected(scores: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(S, S) number of each pixel's part above `levels`, 0 = none; the highest score of each part, of none 0."""
+    parts, count = ndimage.label(scores > levels, _EIGHT)
+    peaks = np.zeros(count + 1)
+    np.maximum.at(peaks, parts.ravel(), np.where(parts > 0, scores, 0).ravel())
+    return parts, peaks
 
 
 def _on_image(grid_box: Box, size: int, shape: tuple[int, ...]) -> Box:

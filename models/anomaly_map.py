@@ -29,6 +29,10 @@ class AnomalyMap:
         """The same maps on the CPU; waits for a GPU to finish them."""
         return replace(self, psi_2d=self.psi_2d.cpu(), psi_3d=self.psi_3d.cpu(), smoothed=self.smoothed.cpu())
 
+    def branch(self: Map, aggregation: str) -> Map:
+        """What the same discrepancies say when they are aggregated otherwise, see `make_anomaly_map`."""
+        return replace(self, smoothed=smooth(aggregate(self.psi_2d, self.psi_3d, aggregation)))
+
     def aupro_map(self) -> Tensor:
         """The smoothed map over the mean of its non-zero entries: what the paper's AUPRO is computed on."""
         return self.smoothed / self._mean_of_non_zero()

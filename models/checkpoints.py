@@ -1,34 +1,42 @@
-"""From a path that a user gives to the run whose checkpoint it means."""
+"""From a path that a user gives to the run whose checkpoint it means, and from a run to what it says of samples."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from models.method import Loaded, Method, TrainedRun
+from models.methods import METHODS
 from utils.checkpoint import CheckpointName
+from utils.devices import pick_device
 from utils.errors import UserError
+from utils.files import sha256_files
 
-_PART = r"(?P<method>CFM|DBMRNet)(?P<best>_best)?(_2Dto3D|_3Dto2D|_extractor|_thresholds)?"
-_RUN = r"(?P<epochs>\d+)ep_(?P<batch>\d+)bs\.(pth|safetensors|json|jsonl|png)"
-_CFM_WEIGHTS = re.compile(r"CFM_(2Dto3D|3Dto2D)_(?P<class_name>.+)_\d+ep_\d+bs\.pth")
-_DBMRNET_WEIGHTS = re.compile(r"DBMRNet_(?P<class_name>.+)_\d+ep_\d+bs\.safetensors")
+_RUN = r"(?P<epochs>\d+)ep_(?P<batch>\d+)bs"
+_SUFFIX = r"\.(pth|safetensors|json|jsonl|png)"
+WEIGHT_FILES = ("rgb_weights", "xyz_weights")
+"""Options of every command that loads a run: files for extractors, instead of the public ones."""
 
 
-@dataclass(frozen=True)
-class TrainedRun:
-    """A trained run. method: "CFM" or "DBMRNet". best: the weights that were best on validation samples."""
+def method_of(run: TrainedRun) -> Method:
+    """The method of a run."""
+    return METHODS[run.method.lower()]
 
-    method: str
-    name: CheckpointName
-    best: bool = False
 
-    @property
-    def part(self) -> str:
-        """Begin of the names of its settings', thresholds' and, for DBMRNet, weights' files."""
-        return f"{self.method}_best" if self.best else self.method
+def weights_sha256(run: TrainedRun) -> str:
+    """Hash of the files that decide the maps."""
+    return sha256_files(path for path in method_of(run).weights(run) if path.is_file())
 
-    def __str__(self) -> str:
-        best = " (best)" if self.best else ""
-        return f"{self.method} {self.name.class_name} {self.name.epochs}ep_{self.name.batch_size}bs{best}"
+
+def load_run(
+    run: TrainedRun, device: str = "auto", precision: str | None = None, options: Mapping[str, Any] | None = None
+) -> Loaded:
+    """Load a run as its method does, see `Method.load`. device: see `pick_device`.
+
+    Raises:
+        UserError: a damaged file, or a device that is not there.
+    """
+    return method_of(run).load(run, pick_device(device), precision, options or {})
 
 
 def find_run(checkpoint: Path) -> TrainedRun:
@@ -70,11 +78,14 @@ def find_run(checkpoint: Path) -> TrainedRun:
 def _class_names(folder: Path) -> list[str]:
     """The classes whose weights lie in a folder, long names first; without any, the folder's own name."""
     there = {path.name for path in folder.iterdir()}
-    names = {match["class_name"] for name in there if (match := _CFM_WEIGHTS.fullmatch(name))}
-    for name in there:
-        # DBMRNet_best_gear_… holds the weights of a class best_gear, if it has settings, or the best ones of gear
-        if (match := _DBMRNET_WEIGHTS.fullmatch(name)) and Path(name).with_suffix(".json").name in there:
-            names.add(match["class_name"])
+    names = set()
+    for method in METHODS.values():
+        for part in method.parts:
+            weights = re.compile(f"{re.escape(method.name + part)}_(?P<class_name>.+)_{_RUN}{re.escape(method.suffix)}")
+            for match in filter(None, map(weights.fullmatch, there)):
+                # NAME_best_gear_… holds the weights of a class best_gear, if it has settings, or the best ones of gear
+                if part or Path(match[0]).with_suffix(".json").name in there:
+                    names.add(match["class_name"])
     return sorted(names, key=len, reverse=True) or [folder.absolute().name]
 
 
@@ -82,8 +93,11 @@ def _run_of(path: Path, class_names: list[str]) -> TrainedRun | None:
     """The run of one of the classes that a file belongs to by its name; None if to none."""
     folder = path.absolute().parent
     for class_name in class_names:
-        if match := re.fullmatch(f"{_PART}_{re.escape(class_name)}_{_RUN}", path.name):
-            place = None if folder.name == class_name else folder
-            name = CheckpointName(folder.parent, class_name, int(match["epochs"]), int(match["batch"]), place)
-            return TrainedRun(match["method"], name, match["best"] is not None)
+        for method in METHODS.values():
+            parts = "|".join(map(re.escape, {*method.parts, "", "_thresholds"}))
+            begin = f"{re.escape(method.name)}(?P<best>_best)?({parts})_{re.escape(class_name)}_"
+            if match := re.fullmatch(f"{begin}{_RUN}{_SUFFIX}", path.name):
+                place = None if folder.name == class_name else folder
+                name = CheckpointName(folder.parent, class_name, int(match["epochs"]), int(match["batch"]), place)
+                return TrainedRun(method.name, name, match["best"] is not None)
     return None

@@ -1,4 +1,4 @@
-"""Render a data set of generated scenes: `python processing/make_scenes.py datasets/scenes`."""
+"""Render a data set of generated scenes: `python processing/make_scenes.py results/scenes`."""
 
 import argparse
 import sys
@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets.scene_shapes import OBJECT_CLASSES
-from datasets.scene_writer import Counts, write_eyecandies, write_mvtec3d
+from datasets.scenes.shapes import OBJECT_CLASSES
+from datasets.scenes.writer import Counts, write_eyecandies, write_mvtec3d
 from utils.argument_types import seed
 from utils.cli import run
 from utils.errors import UserError

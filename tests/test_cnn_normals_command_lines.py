@@ -12,7 +12,7 @@ from PIL import Image
 
 import cfm_inference
 import cfm_training
-from datasets.scene_writer import Counts, write_mvtec3d
+from datasets.scenes.writer import Counts, write_mvtec3d
 from inspection.detector import load_detector
 from models.cfm import training
 from models.token_store import load_tokens

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import dbmrnet_inference
 import dbmrnet_training
 import evaluate_maps
-from datasets.scene_writer import Counts, write_mvtec3d
+from datasets.scenes.writer import Counts, write_mvtec3d
 from models.dbmrnet.settings import ModelSettings
 from processing import aggregate_results, preprocess_mvtec
 from utils import cli

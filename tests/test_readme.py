@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from datasets.records import scan
-from datasets.scene_writer import Counts, write_eyecandies
+from datasets.scenes.writer import Counts, write_eyecandies
 from tests.documents import ROOT, blocks, commands, documents, run_here
 from tests.trained import Trained
 
@@ -78,7 +78,7 @@ def place(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 # Slow: both papers' settings from the raw data to tables, a class each, as short as they can be.
 @pytest.mark.slow
 def test_commands_of_the_papers_setting(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datasets.scene_writer.DEFECTS", {"hole": None})
+    monkeypatch.setattr("datasets.scenes.writer.DEFECTS", {"hole": None})
     write_eyecandies(place / "datasets/eyecandies", ["gear"], Counts(1, 0, 1), seed=2, workers=1)
     for name in ("paper_setting.md", "results.md"):
         for words in commands(ROOT / "docs" / name):

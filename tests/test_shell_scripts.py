@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.scene_writer import Counts, write_eyecandies
+from datasets.scenes.writer import Counts, write_eyecandies
 from processing import preprocess_eyecandies
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -130,7 +130,7 @@ def test_they_stop_at_the_first_failure(run_script: Callable[..., tuple[int, lis
 @pytest.mark.skipif(not (ROOT / ".venv/bin/python").exists(), reason="the scripts run in .venv")
 def test_eyecandies_scripts_lead_from_the_release_to_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The layout of the release, converted, trained with the big mapper and evaluated by 03 and 04 as they are."""
-    monkeypatch.setattr("datasets.scene_writer.DEFECTS", {"hole": None})
+    monkeypatch.setattr("datasets.scenes.writer.DEFECTS", {"hole": None})
     write_eyecandies(tmp_path / "raw", ["gear"], Counts(4, 0, 1), seed=2)
     converted = tmp_path / "converted"
     words = ["--dataset_path", str(tmp_path / "raw"), "--target_dir", str(converted), "--workers", "1"]

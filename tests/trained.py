@@ -9,7 +9,7 @@ from PIL import Image
 
 import cfm_training
 import dbmrnet_training
-from datasets.scene_writer import Counts, write_mvtec3d
+from datasets.scenes.writer import Counts, write_mvtec3d
 from processing import preprocess_mvtec
 
 

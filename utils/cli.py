@@ -3,17 +3,13 @@
 import argparse
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 from utils import process_settings
 from utils.argument_types import device_name, positive_int, rate, seed, share
 from utils.errors import UserError
-from utils.view import VIEWS
-
-if TYPE_CHECKING:
-    from utils.checkpoint import CheckpointName
 
 
 def run(main: Callable[[], int]) -> int:
@@ -60,20 +56,62 @@ def is_out_of_memory(error: BaseException) -> bool:
     return named or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
-def train_locked(
-    args: argparse.Namespace, method: str, train: "Callable[[argparse.Namespace, CheckpointName], None]"
-) -> int:
-    """Call a method's `train` with the options of `add_training_options` and `add_run_options` and the run's name.
+class Method(Protocol):
+    """What command lines ask of a method; the whole of it is `models.method.Method`."""
 
-    Raises:
-        UserError: another command is writing this run.
-    """
-    from utils.checkpoint import CheckpointName, lock_run
+    name: str
+    title: str
+    epochs: int
+    batch_size: int
+    parts: Sequence[str]
+    suffix: str
 
-    name = CheckpointName(args.checkpoint_savepath, args.class_name, args.epochs_no, args.batch_size)
-    with lock_run(name, method):
-        train(args, name)
-    return 0
+    @property
+    def checkpoints(self) -> str: ...
+    @property
+    def results(self) -> str: ...
+    def add_training_options(self, parser: argparse.ArgumentParser) -> None: ...
+    def add_inference_options(self, parser: argparse.ArgumentParser) -> None: ...
+
+
+AnyMethod = TypeVar("AnyMethod", bound=Method)
+
+
+def pick_method(
+    argv: Sequence[str] | None, methods: Mapping[str, AnyMethod], description: str
+) -> tuple[AnyMethod, list[str]]:
+    """The method of --method, and the other words; the help of a command line without it says which there are."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    text = f"{description} Each method has options of its own: --method NAME --help."
+    parser = argparse.ArgumentParser(description=text, add_help=False, allow_abbrev=False)
+    parser.add_argument("--method", choices=tuple(methods), required=True, help="which method")
+    if not any(word.split("=")[0] == "--method" for word in words) and {"-h", "--help"}.intersection(words):
+        parser.print_help()
+        raise SystemExit(0)
+    options, rest = parser.parse_known_args(words)
+    return methods[options.method], rest
+
+
+def training_parser(method: Method) -> argparse.ArgumentParser:
+    """The options of a method's training."""
+    parser = argparse.ArgumentParser(description=f"Train {method.title} on one class.")
+    add_dataset_options(parser)
+    add_training_options(parser, method.checkpoints)
+    add_run_options(parser, method.epochs, method.batch_size)
+    method.add_training_options(parser)
+    return parser
+
+
+def inference_parser(method: Method, default_rate: float) -> argparse.ArgumentParser:
+    """The options of a method's evaluation. default_rate: see `add_rate_option`."""
+    parser = argparse.ArgumentParser(description=f"Evaluate {method.title} on one class.")
+    add_dataset_options(parser)
+    weights = f"{method.name}{method.parts[0]}_CLASS_{{epochs}}ep_{{batch}}bs{method.suffix}"
+    add_checkpoint_option(parser, method.checkpoints, weights)
+    add_run_options(parser, method.epochs, method.batch_size)
+    add_result_options(parser, default_rate, method.results)
+    method.add_inference_options(parser)
+    return parser
 
 
 def add_dataset_options(parser: argparse.ArgumentParser) -> None:
@@ -175,59 +213,8 @@ def add_checkpoint_option(parser: argparse.ArgumentParser, checkpoints: str, fil
     )
 
 
-def add_extractor_options(parser: argparse.ArgumentParser) -> None:
-    """--extractor and what belongs to it, up to the files of its weights; None where the user says nothing."""
-    group = parser.add_argument_group(
-        "extractors",
-        "Inference reads these from the JSON beside the checkpoint; options that contradict it are refused.",
-    )
-    group.add_argument(
-        "--extractor",
-        choices=("dino_pointmae", "cnn_normals", "handcrafted"),
-        help="dino_pointmae: the paper's frozen transformers; cnn_normals: one small CNN, whose weights come with pip, "
-        "on colours and surface normals; handcrafted: no weights needed (default: dino_pointmae)",
-    )
-    group.add_argument(
-        "--extractor_mode",
-        choices=("eval", "batchnorm"),
-        help="statistics of Point-MAE's batch normalisation: eval = those of the release, batchnorm = those of the "
-        "current cloud, for checkpoints of the original authors (default: eval; batchnorm for a checkpoint without "
-        "a JSON)",
-    )
-    group.add_argument(
-        "--keep_blocks",
-        type=int,
-        choices=(12, 8, 4, 1),
-        help="transformer blocks kept of both extractors (default: 12)",
-    )
-    group.add_argument(
-        "--backbone",
-        metavar="NAME",
-        help="of cnn_normals: efficientnet_lite0, _lite1 or _lite2 with the weights of pip's packages, or a model of "
-        "timm, for example resnet18 or vit_small_patch8_224.dino, with weights from its hub or of --rgb_weights "
-        "(default: efficientnet_lite0)",
-    )
-    group.add_argument(
-        "--view",
-        choices=VIEWS,
-        help="what the extractor looks at: the square around the valid points, or the frame (default: frame; object "
-        "with cnn_normals)",
-    )
-    _add_weights_options(group)
-
-
-def _add_weights_options(group: argparse._ActionsContainer) -> None:
-    for name, model in (
-        ("rgb", "DINO ViT-B/8 weights (.pth or .safetensors)"),
-        ("xyz", "Point-MAE weights (pretrain.pth of its release)"),
-    ):
-        group.add_argument(
-            f"--{name}_weights", type=Path, metavar="FILE", help=f"{model} to use instead of the download"
-        )
-
-
 def add_detector_options(parser: argparse.ArgumentParser) -> None:
-    """--checkpoint, --device, --precision, --rgb_weights, --xyz_weights: of `inspection.detector.load_detector`."""
+    """--checkpoint, --device, --precision: of `inspection.detector.load_detector`."""
     parser.add_argument(
         "--checkpoint",
         type=Path,
@@ -235,7 +222,6 @@ def add_detector_options(parser: argparse.ArgumentParser) -> None:
         help="a checkpoint folder, of any name, that holds one run, or any file of a run in it",
     )
     _add_device_options(parser)
-    _add_weights_options(parser)
 
 
 def add_rate_option(parser: argparse.ArgumentParser, default: float) -> None:
@@ -248,7 +234,7 @@ def add_rate_option(parser: argparse.ArgumentParser, default: float) -> None:
     )
 
 
-def add_result_options(parser: argparse.ArgumentParser, default_rate: float, name: str = "mvtec") -> None:
+def add_result_options(parser: argparse.ArgumentParser, default_rate: float, name: str) -> None:
     """--quantitative_folder, --qualitative_folder, --produce_qualitatives, --visualize_plot, --save_maps, --map_size,
     --false_alarm_rate.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from utils.checkpoint import CheckpointName, load_settings, load_state, save_state
+from utils.checkpoint import CheckpointName, load_settings, load_state, save_checkpoint, save_state
 from utils.errors import UserError
 from utils.run_record import append_json_line, truncate_json_lines
 
@@ -96,6 +96,24 @@ def train_run(
 def resume_path(name: CheckpointName, part: str) -> Path:
     """Where the state to resume from lies while a run is under way."""
     return name.path(f"{part}_resume")
+
+
+def save_run(
+    name: CheckpointName,
+    method: str,
+    states: Mapping[str, Mapping[str, Tensor]],
+    config: RunConfig,
+    record: Mapping[str, Any],
+    suffix: str,
+) -> None:
+    """Write the finished run's checkpoint and remove its resume state.
+
+    Args:
+        name, states, suffix: see `save_checkpoint`. method: its name, the settings' part. config: of the run.
+        record: what else to keep in the JSON (versions, commit, timing).
+    """
+    save_checkpoint(name, method, states, {"method": method, "config": asdict(config), **record}, suffix)
+    resume_path(name, method).unlink(missing_ok=True)
 
 
 def is_finished(name: CheckpointName, part: str, weights: Path, config: RunConfig, resume: bool) -> bool:

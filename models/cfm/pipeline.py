@@ -16,7 +16,6 @@ from models.tokens import Tokens
 from models.view_maps import make_view_map
 from utils.checkpoint import CheckpointName
 from utils.errors import UserError
-from utils.files import sha256_files
 from utils.view import ViewSettings
 
 AGGREGATION = "product"  # the paper's
@@ -117,9 +116,3 @@ def chosen_view(extractor: Mapping[str, Any]) -> str:
     """`object` or `frame`: what the extractor of these settings looks at."""
     view = extractor.get("view")
     return str(view["kind"]) if isinstance(view, Mapping) else "frame"
-
-
-def weights_sha256(name: CheckpointName) -> str:
-    """Hash of the files that decide the maps."""
-    parts = (training.RGB_TO_XYZ, training.XYZ_TO_RGB, training.EXTRACTOR)
-    return sha256_files(path for part in parts if (path := name.path(part)).is_file())

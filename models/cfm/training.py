@@ -7,7 +7,7 @@ that has any, and, while a run is under way, `CFM_resume_….pth`.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,10 +16,10 @@ from torch import Tensor
 from models.cfm.detector import LEARNING_RATE, CrossmodalDetector
 from models.extractors import Extractor
 from models.tokens import Tokens, join_cells
-from utils.checkpoint import CheckpointName, load_settings, load_state, save_checkpoint
+from utils.checkpoint import CheckpointName, load_settings, load_state
 from utils.devices import DTYPES
 from utils.errors import UserError
-from utils.training import SAVE_SECONDS, resume_path, train_run
+from utils.training import SAVE_SECONDS, train_run
 
 PART = "CFM"
 RGB_TO_XYZ, XYZ_TO_RGB, EXTRACTOR = "CFM_2Dto3D", "CFM_3Dto2D", "CFM_extractor"
@@ -139,26 +139,13 @@ def train(
     return learner.detector.eval()
 
 
-def save(
-    name: CheckpointName,
-    detector: CrossmodalDetector,
-    extractor_state: Mapping[str, Tensor],
-    config: CFMConfig,
-    record: Mapping[str, Any],
-) -> None:
-    """Write the finished run's checkpoint and remove its resume state.
-
-    Args:
-        name: of the run. detector: trained. extractor_state: learned statistics, empty for a pretrained extractor.
-        config: of the run. record: what else to keep in the JSON (versions, commit, timing).
-    """
-    states = {
+def states(detector: CrossmodalDetector, extractor_state: Mapping[str, Tensor]) -> dict[str, Mapping[str, Tensor]]:
+    """The state dict of each file of weights. extractor_state: learned statistics, empty for a pretrained extractor."""
+    return {
         RGB_TO_XYZ: detector.rgb_to_xyz.state_dict(),
         XYZ_TO_RGB: detector.xyz_to_rgb.state_dict(),
         EXTRACTOR: extractor_state,
     }
-    save_checkpoint(name, PART, states, {"method": "CFM", "config": asdict(config), **record})
-    resume_path(name, PART).unlink(missing_ok=True)
 
 
 def load(

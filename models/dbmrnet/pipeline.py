@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from models.anomaly_map import DefectMap
-from models.dbmrnet import training
 from models.dbmrnet.detector import DBMRNetDetector
+from models.dbmrnet.scoring import rebuilt_depth, rebuilt_frame
 from models.dbmrnet.settings import FUSIONS, SCORES
+from models.method import Panels
 from models.token_store import GridSample
-from utils.checkpoint import CheckpointName
-from utils.files import sha256_files
 
 
 @dataclass(frozen=True)
@@ -32,30 +32,21 @@ class DBMRNetPipeline:
 
     def maps(self, samples: Sequence[GridSample]) -> list[DefectMap]:
         """The map of each sample of a batch, on the CPU."""
+        return self.look(samples)[0]
+
+    def look(self, samples: Sequence[GridSample]) -> tuple[list[DefectMap], Panels]:
+        """The same, and what makes panels of what was rebuilt."""
         inputs = self.detector.prepare(samples)
-        found = self.detector.discrepancies(inputs, self.detector.reconstruct(inputs), self.score)
-        return [anomaly_map.cpu() for anomaly_map in self.detector.maps(found, self.fusion)]
+        rebuilt = self.detector.reconstruct(inputs)
+        found = self.detector.discrepancies(inputs, rebuilt, self.score)
+        maps = [anomaly_map.cpu() for anomaly_map in self.detector.maps(found, self.fusion)]
 
+        def panels() -> list[dict[str, Tensor]]:
+            rgb = torch.stack([sample.rgb for sample in samples]).to(inputs.image.device)
+            images = rebuilt_frame(inputs, rebuilt.image, rgb).cpu()
+            depths = rebuilt_depth(inputs, rebuilt.points).cpu()
+            return [
+                {"RGB rebuilt": image, "depth rebuilt (m)": depth} for image, depth in zip(images, depths, strict=True)
+            ]
 
-def load_pipeline(
-    name: CheckpointName, part: str, device: torch.device, precision: str | None = None
-) -> tuple[DBMRNetPipeline, dict[str, Any]]:
-    """Load a checkpoint on a device.
-
-    Args:
-        name: of the run. part: `training.PART` or `training.BEST`. device: where it runs.
-        precision: `fp32`, `bf16`, or None for that of the run.
-
-    Returns:
-        The pipeline and the settings beside the checkpoint.
-
-    Raises:
-        UserError: a file is missing, damaged, or not of this method.
-    """
-    detector, settings = training.load(name, part, precision)
-    return DBMRNetPipeline(detector.to(device)), settings
-
-
-def weights_sha256(name: CheckpointName, part: str) -> str:
-    """Hash of the file that decides the maps."""
-    return sha256_files([name.path(part, training.SUFFIX)])
+        return maps, panels

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,10 +13,10 @@ from models.dbmrnet.inputs import Inputs
 from models.dbmrnet.losses import reconstruction_losses
 from models.dbmrnet.masking import draw_mask
 from models.dbmrnet.settings import ModelSettings
-from utils.checkpoint import CheckpointName, load_settings, load_state, save_checkpoint
+from utils.checkpoint import CheckpointName, load_settings, load_state
 from utils.devices import send
 from utils.errors import UserError
-from utils.training import SAVE_SECONDS, epoch_generator, resume_path, train_run
+from utils.training import SAVE_SECONDS, epoch_generator, train_run
 
 PART, BEST = "DBMRNet", "DBMRNet_best"
 PARTS = {"last": PART, "best": BEST}
@@ -157,20 +157,9 @@ def train(
     return found
 
 
-def save(
-    name: CheckpointName,
-    detectors: Mapping[str, DBMRNetDetector],
-    config: DBMRNetConfig,
-    record: Mapping[str, Any],
-) -> None:
-    """Write the finished run's checkpoint and remove its resume state.
-
-    Args:
-        name: of the run. detectors: from `train`. config: of the run. record: what else to keep in the JSON.
-    """
-    states = {part: detector.state_dict() for part, detector in detectors.items()}
-    save_checkpoint(name, PART, states, {"method": "DBMRNet", "config": asdict(config), **record}, SUFFIX)
-    resume_path(name, PART).unlink(missing_ok=True)
+def states(detectors: Mapping[str, DBMRNetDetector]) -> dict[str, dict[str, Tensor]]:
+    """The state dict of each file of weights. detectors: from `train`."""
+    return {part: detector.state_dict() for part, detector in detectors.items()}
 
 
 def load(name: CheckpointName, part: str, precision: str | None) -> tuple[DBMRNetDetector, dict[str, Any]]:

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch import Tensor
-
-from models.token_store import GridSample
-from models.tokens import Tokens
 from utils.errors import UserError
 from utils.view import ViewSettings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from models.token_store import GridSample
+    from models.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -47,27 +49,27 @@ class Extractor(Protocol):
     def view(self) -> ViewSettings | None:
         """The view of a sample that it looks at; None: the sample's grid."""
 
-    def fit(self, samples: Iterable[GridSample]) -> None:
+    def fit(self, samples: "Iterable[GridSample]") -> None:
         """Learn statistics from nominal samples; a pretrained extractor does not look at them."""
 
-    def extract(self, rgb: Tensor, xyz: Tensor, valid: Tensor) -> list[Tokens]:
+    def extract(self, rgb: "Tensor", xyz: "Tensor", valid: "Tensor") -> "list[Tokens]":
         """Tokens of a batch: (B, 3, H, W) image and cloud, (B, H, W) mask, True = valid → one Tokens a sample."""
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that the tokens depend on besides the sample, as JSON values."""
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self) -> "dict[str, Tensor]":
         """Learned statistics; empty for a pretrained extractor."""
 
 
-def _dino_pointmae(device: torch.device, options: ExtractorOptions, state: Mapping[str, Tensor]) -> Extractor:
+def _dino_pointmae(device: "torch.device", options: ExtractorOptions, state: "Mapping[str, Tensor]") -> Extractor:
     from models.extractors.dino_pointmae import build_dino_pointmae
 
     own = options.mode, options.keep_blocks, options.precision, options.rgb_weights, options.xyz_weights
     return build_dino_pointmae(device, *own, _view(options))
 
 
-def _handcrafted(device: torch.device, options: ExtractorOptions, state: Mapping[str, Tensor]) -> Extractor:
+def _handcrafted(device: "torch.device", options: ExtractorOptions, state: "Mapping[str, Tensor]") -> Extractor:
     from models.extractors.handcrafted import Handcrafted
 
     extractor = Handcrafted.from_state(state) if state else Handcrafted()
@@ -75,7 +77,7 @@ def _handcrafted(device: torch.device, options: ExtractorOptions, state: Mapping
     return extractor
 
 
-def _cnn_normals(device: torch.device, options: ExtractorOptions, state: Mapping[str, Tensor]) -> Extractor:
+def _cnn_normals(device: "torch.device", options: ExtractorOptions, state: "Mapping[str, Tensor]") -> Extractor:
     from models.extractors import backbone, cnn_normals
 
     name, view = options.backbone or backbone.DEFAULT, options.view or "object"
@@ -87,15 +89,15 @@ def _view(options: ExtractorOptions) -> ViewSettings | None:
     return ViewSettings("object") if options.view == "object" else None
 
 
-EXTRACTORS: dict[str, Callable[[torch.device, ExtractorOptions, Mapping[str, Tensor]], Extractor]] = {
-    "cnn_normals": _cnn_normals,
+EXTRACTORS: "dict[str, Callable[[torch.device, ExtractorOptions, Mapping[str, Tensor]], Extractor]]" = {
     "dino_pointmae": _dino_pointmae,
+    "cnn_normals": _cnn_normals,
     "handcrafted": _handcrafted,
 }
 
 
 def build_extractor(
-    name: str, device: torch.device, options: ExtractorOptions, state: Mapping[str, Tensor] | None = None
+    name: str, device: "torch.device", options: ExtractorOptions, state: "Mapping[str, Tensor] | None" = None
 ) -> Extractor:
     """Build an extractor in evaluation mode.
 

@@ -23,7 +23,7 @@ from models.extractors.backbone import Backbone, load_backbone
 from models.normals import NormalSettings, estimate_normals
 from models.token_store import GridSample, extract_batch
 from models.tokens import Tokens, cell_tokens
-from utils.devices import DTYPES
+from utils.devices import autocast
 from utils.errors import UserError
 from utils.view import ViewSettings
 
@@ -42,7 +42,8 @@ SHRINKAGE = 0.01
 class CnnNormalsSettings:
     """What decides the tokens.
 
-    backbone: see `backbone.load_backbone`. weights_sha256: of its weights. precision: of its products, `fp32`, `bf16`.
+    backbone: see `backbone.load_backbone`. weights_sha256: of its weights.
+    precision: of its products on a GPU, `fp32` or `bf16`.
     view: what it looks at. normals: how they are made.
     cell: pixels of the view a side of a cell. smoothing: side of the box that each level is averaged with.
     foreground: a cell belongs to the object when more than this share of its pixels is valid.
@@ -151,7 +152,8 @@ class CnnNormals:
         """All levels on the grid of cells: (B, D, c, c) float32."""
         settings = self.settings
         cells = images.shape[-1] // settings.cell
-        with torch.autocast(images.device.type, DTYPES["bf16"], enabled=settings.precision == "bf16"):
+        on_gpu = images.device.type == "cuda"  # on CPUs small convolutions are no faster in bf16
+        with autocast(images.device, settings.precision if on_gpu else "fp32"):
             levels = self.backbone(images)
         found = []
         for level in levels:

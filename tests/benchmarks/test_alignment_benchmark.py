@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import alignment
-from datasets.scene_shapes import OBJECT_CLASSES
+from datasets.scenes.shapes import OBJECT_CLASSES
 
 
 def pixels(*rows: list[int]) -> np.ndarray:

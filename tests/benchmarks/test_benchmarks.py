@@ -23,7 +23,7 @@ from benchmarks.kinds import CELLS, KINDS, STAGES, Kind
 from benchmarks.measure import Case, Setting, call, measure
 from datasets.records import scan
 from datasets.sample import load_sample
-from datasets.scene_writer import Counts
+from datasets.scenes.writer import Counts
 from utils.errors import UserError
 
 FIELDS = {"seconds", "fastest", "images", "repetitions", "device", "peak_gib", "gpu_gib", "baseline", "figures"}
@@ -56,7 +56,7 @@ def one_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_table_names_functions_and_baselines_that_exist() -> None:
     methods = {"extraction", "inference", "training", "stages", "dbmrnet"}
-    assert set(KINDS) == {*methods, "preprocessing", "metrics", "demo"}
+    assert set(KINDS) == {*methods, "preprocessing", "metrics", "memory", "demo"}
     for name in (case.function for added in CELLS.values() for case in added.values()):
         assert callable(getattr(cell_cases, name.removeprefix("cell_cases.")))
     for kind in KINDS.values():

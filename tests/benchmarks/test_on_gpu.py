@@ -188,8 +188,8 @@ for name in "fpsample plotly imagecodecs open3d wandb playwright timm pandas mat
 import pytest
 raise SystemExit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", *sys.argv[1:]]))
 """
-    files = ("test_cuda.py", "test_golden_on_cuda.py", "dbmrnet/test_on_cuda.py")
+    files = ("test_cuda.py", "test_golden_on_cuda.py", "dbmrnet/test_on_cuda.py", "memory/test_memory_on_cuda.py")
     command = [sys.executable, "-c", program, *(f"tests/models/{file}" for file in files)]
     ran = subprocess.run(command, cwd=gpu_checks.ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout
-    assert {line.split(":")[0] for line in ran.stdout.splitlines() if line} == set(command[-3:])
+    assert {line.split(":")[0] for line in ran.stdout.splitlines() if line} == set(command[-len(files) :])

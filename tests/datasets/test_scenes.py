@@ -1,13 +1,11 @@
 """Generated scenes: the relations that a structured-light camera and a defect have to keep."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from datasets.scene_candies import CANDY_CAMERA, CANDY_CLASSES, CANDY_DEFECTS, MASK_KINDS, SCALE, render_candy
-from datasets.scene_defects import (
+from datasets.scenes.candies import CANDY_CAMERA, CANDY_CLASSES, CANDY_DEFECTS, MASK_KINDS, SCALE, render_candy
+from datasets.scenes.defects import (
     COLOUR_ONLY,
     DEFECTS,
     GEOMETRY_ONLY,
@@ -15,9 +13,11 @@ from datasets.scene_defects import (
     apply_defect,
     changed_cells,
 )
-from datasets.scene_shapes import OBJECT_CLASSES, Shape, draw_shape
-from datasets.scene_view import Camera, Pose, tilted_axes, view
-from datasets.scenes import Scene, defect_mask, measure, render_scene, scene_camera
+from datasets.scenes.scanner import measure, reached
+from datasets.scenes.scene import Scene, defect_mask, render_scene, scene_camera
+from datasets.scenes.shapes import OBJECT_CLASSES, Shape, draw_shape
+from datasets.scenes.view import Camera, Pose, tilted_axes, view
+from datasets.scenes.writer import EXPOSURES
 
 SIZE = 160
 BOTH = ("contamination", "hole")
@@ -79,46 +79,97 @@ def test_points_lie_on_the_pixels_rays(good: dict[str, Scene], class_name: str) 
 
 
 @pytest.mark.parametrize("class_name", OBJECT_CLASSES)
-def test_noise_along_the_ray(good: dict[str, Scene], class_name: str) -> None:
+def test_noise_along_the_ray_is_larger_where_it_is_darker(good: dict[str, Scene], class_name: str) -> None:
     scene = good[class_name]
-    length = np.linalg.norm(scene.camera.rays(), axis=-1)
-    error = (scene.xyz[..., 2] - scene.surface.depth) * length
-    assert error[valid(scene)].std() == pytest.approx(0.04e-3, rel=0.05)
-    assert abs(error[valid(scene)].mean()) < 2e-6
+    error = (scene.xyz[..., 2] - scene.surface.depth) * np.linalg.norm(scene.camera.rays(), axis=-1)
+    smooth = ndimage.uniform_filter(scene.rgb.mean(axis=-1), 3)
+    seen = scene.surface.object_mask & valid(scene)
+    bright, dim = seen & (smooth > 120), seen & (smooth < 60)
+    assert 0.04e-3 < error[bright].std() < 0.06e-3
+    assert error[dim].std() > 1.3 * error[bright].std()
+    assert abs(error[seen].mean()) < 6e-6
 
 
 @pytest.mark.parametrize("class_name", OBJECT_CLASSES)
-def test_border_is_a_tilted_plane_and_valid(good: dict[str, Scene], class_name: str) -> None:
+def test_border_is_a_tilted_plane_measured_in_part(good: dict[str, Scene], class_name: str) -> None:
     scene = good[class_name]
     border = np.ones(scene.gt.shape, bool)
     border[10:-10, 10:-10] = False
     assert not (scene.surface.object_mask & border).any()
     assert (scene.surface.height[border] == 0).all()
-    assert valid(scene)[border].mean() > 0.97
+    assert 0.45 < valid(scene)[border].mean() < 0.72
     normal, farthest = plane_fit(scene.xyz[border & valid(scene)].astype(float))
-    assert farthest < 0.3e-3
-    assert 8 < np.degrees(np.arccos(-normal[2])) < 17
+    assert 0.3e-3 < farthest < 2.2e-3  # folds and noise
+    assert 16 < np.degrees(np.arccos(-normal[2])) < 25
 
 
-@pytest.mark.parametrize("class_name", OBJECT_CLASSES)
-def test_lost_points(class_name: str) -> None:
-    scene = render_scene(class_name, None, 400, 8)
-    lost, seen = ~valid(scene), scene.surface.object_mask
-    assert (scene.xyz[lost] == 0).all()
-    assert 0.003 < lost.mean() < 0.15
-    assert lost[seen].mean() < 0.1
-    far_from_object = ~ndimage.binary_dilation(seen, iterations=40)
-    assert 0.001 < lost[far_from_object].mean() < 0.01
-    left, right = (np.roll(seen, shift, axis=1) & ~seen for shift in (-4, 4))
-    assert lost[left].mean() > 2 * lost[right].mean()
+@pytest.fixture(scope="module")
+def scans() -> dict[float, list[Scene]]:
+    """Full-size scans of every class by exposure: that of training scans, and that of defective ones."""
+    return {
+        exposure: [render_scene(name, None, 400, [8, index], exposure) for name in OBJECT_CLASSES for index in (0, 1)]
+        for exposure in (EXPOSURES["train"], EXPOSURES["defective"])
+    }
+
+
+def local_deviation(depth: np.ndarray, chosen: np.ndarray) -> float:
+    """Median over 5x5 windows, full of `chosen` pixels or not, of the deviation from their plane, in metres."""
+    found = []
+    for row, column in zip(*np.nonzero(ndimage.uniform_filter(chosen.astype(float), 5) > 0.45), strict=True):
+        if row % 12 or column % 12:
+            continue
+        window = slice(row - 2, row + 3), slice(column - 2, column + 3)
+        y, x = np.nonzero(chosen[window])
+        system = np.stack([x, y, np.ones(len(x))], axis=1)
+        values = depth[window][y, x].astype(float)
+        rest = values - system @ np.linalg.lstsq(system, values, rcond=None)[0]
+        found.append(np.sqrt((rest**2).sum() / (len(x) - 3)))
+    return float(np.median(found))
+
+
+def test_scans_look_like_real_ones(scans: dict[float, list[Scene]]) -> None:
+    """Ranges of MVTec 3D-AD's cable_gland: how much is measured, exposure, noise, holes, and how large the part is."""
+    border = np.ones((400, 400), bool)
+    border[10:-10, 10:-10] = False
+    for exposure, share, rim, bright, dark, noise in (
+        (EXPOSURES["train"], (0.60, 0.71), (0.52, 0.66), (90, 132), (7, 9), (0.14e-3, 0.19e-3)),
+        (EXPOSURES["defective"], (0.50, 0.61), (0.39, 0.53), (75, 110), (5.8, 7.5), (0.17e-3, 0.22e-3)),
+    ):
+        for scene in scans[exposure]:
+            seen, measured = scene.surface.object_mask, valid(scene)
+            beside = ~ndimage.binary_dilation(seen, iterations=20)
+            part = ndimage.binary_erosion(seen, iterations=3)
+            assert share[0] < measured.mean() < share[1]
+            assert rim[0] < measured[border[:, : seen.shape[1]] & ~seen].mean() < rim[1] + 0.02
+            assert bright[0] < scene.rgb[seen].mean() < bright[1]
+            assert dark[0] < scene.rgb[beside].mean() < dark[1]
+            assert noise[0] < local_deviation(scene.xyz[..., 2], beside & measured) < noise[1]
+            assert 0.045e-3 < local_deviation(scene.xyz[..., 2], part & measured) < 0.1e-3
+            assert 0.11 < seen.mean() < 0.23
+        holes = [(~valid(scene))[scene.surface.object_mask].mean() for scene in scans[exposure]]
+        assert 0.015 < np.mean(holes) < 0.06
+
+
+def test_points_are_lost_where_light_is_lost(scans: dict[float, list[Scene]]) -> None:
+    """Holes gather where a part is steep to the projector or dazzles; what its shadow covers is not measured at all."""
+    for scene in scans[EXPOSURES["train"]]:
+        lost, seen = ~valid(scene), scene.surface.object_mask
+        assert (scene.xyz[lost] == 0).all()
+        assert lost[~reached(scene.surface.depth, scene.camera)].all()
+        part = ndimage.binary_erosion(seen, iterations=3)
+        dim, dazzling = part & (scene.rgb.mean(axis=-1) < 20), part & (scene.rgb.min(axis=-1) > 250)
+        usual = part & ~ndimage.binary_dilation(dim | dazzling, iterations=2)
+        assert lost[dim | dazzling].mean() > 6 * lost[usual].mean()
+        left, right = (np.roll(seen, shift, axis=1) & ~seen for shift in (-4, 4))
+        assert lost[left].mean() > 1.2 * lost[right].mean()
 
 
 @pytest.mark.parametrize("class_name", OBJECT_CLASSES)
 def test_object_size(good: dict[str, Scene], class_name: str) -> None:
     rows, columns = np.nonzero(good[class_name].surface.object_mask)
     shape = good[class_name].gt.shape
-    assert 0.25 < (np.ptp(rows) + 1) / shape[0] < 0.60
-    assert 0.25 < (np.ptp(columns) + 1) / shape[1] < 0.60
+    assert 0.25 < (np.ptp(rows) + 1) / shape[0] < 0.65
+    assert 0.25 < (np.ptp(columns) + 1) / shape[1] < 0.80
     assert 0.01 < good[class_name].surface.height.max() < 0.05
 
 
@@ -143,7 +194,7 @@ def test_mask_is_one_piece_on_the_object(defective: dict[tuple[str, str], Scene]
     scene = defective[class_name, defect]
     assert ndimage.label(scene.gt, np.ones((3, 3)))[1] == 1
     assert not (scene.gt & ~scene.surface.object_mask).any()
-    assert 0.001 < scene.gt.mean() < 0.015
+    assert 0.0004 < scene.gt.mean() < 0.01
     changed = scene.surface.changed
     assert changed[scene.gt].mean() > 0.7
     assert scene.gt[changed].mean() > 0.9
@@ -164,13 +215,28 @@ def test_outside_the_mask_little_changes(
 
 @pytest.mark.parametrize("class_name", OBJECT_CLASSES)
 @pytest.mark.parametrize("defect", COLOUR_ONLY)
-def test_colour_defect_leaves_the_cloud_alone(
+def test_colour_defect_leaves_the_shape_alone(
     good: dict[str, Scene], defective: dict[tuple[str, str], Scene], class_name: str, defect: str
 ) -> None:
+    """Only noise differs: a darker spot is measured less well."""
     before, after = good[class_name], defective[class_name, defect]
-    assert np.array_equal(before.xyz, after.xyz)
+    assert np.array_equal(before.surface.depth, after.surface.depth)
+    both = valid(before) & valid(after)
+    assert np.abs(before.xyz - after.xyz)[both].max() < 0.5e-3
     difference = np.abs(before.surface.albedo - after.surface.albedo).max(axis=-1)
-    assert difference[after.gt].mean() > 0.1
+    assert difference[after.gt].mean() > 0.07
+
+
+def test_every_planted_defect_shows_in_colour_or_depth(
+    good: dict[str, Scene], defective: dict[tuple[str, str], Scene]
+) -> None:
+    """In the files' own values: what differs from the good scene of the same seed stands out of their noise."""
+    for (name, defect), after in defective.items():
+        before = good[name]
+        both = after.gt & valid(before) & valid(after)
+        depth = np.abs(before.xyz[..., 2] - after.xyz[..., 2])[both].mean()
+        assert np.abs(before.rgb.astype(int) - after.rgb).max(axis=-1)[after.gt].mean() > 8
+        assert (depth > 0.15e-3) == (defect not in COLOUR_ONLY)
 
 
 @pytest.mark.parametrize("class_name", OBJECT_CLASSES)
@@ -180,7 +246,7 @@ def test_geometry_defect_leaves_the_colour_alone(class_name: str, defect: str) -
     after = apply_defect(before, defect, np.random.default_rng(2))
     assert np.array_equal(before.albedo, after.albedo)
     change = after.height - before.height
-    assert 0.002 < np.abs(change).max() < 0.004
+    assert 0.0005 < np.abs(change).max() < 0.0032
     assert (change >= 0).all() if defect == "bump" else (change <= 0).all()
 
 
@@ -190,8 +256,8 @@ def test_defect_of_both_changes_both(class_name: str, defect: str) -> None:
     before = draw_shape(class_name, 0.5e-3, np.random.default_rng(1))
     after = apply_defect(before, defect, np.random.default_rng(2))
     changed = changed_cells(before, after)
-    assert np.abs(after.height - before.height)[changed].max() > 0.002
-    assert np.abs(after.albedo - before.albedo)[changed].max() > 0.15
+    assert np.abs(after.height - before.height)[changed].max() > 0.0006
+    assert np.abs(after.albedo - before.albedo)[changed].max() > 0.1
 
 
 @pytest.mark.parametrize("class_name", OBJECT_CLASSES)
@@ -220,15 +286,16 @@ def test_paint_stays_within_the_palette(class_name: str) -> None:
 
 @pytest.mark.parametrize("class_name", OBJECT_CLASSES)
 def test_colour_follows_relief(class_name: str) -> None:
-    """The class rule: relief and brightness go together in the pattern, the same way in every instance; misplaced
-    paint breaks the tie."""
+    """The class rule: relief and paint go together in the pattern, the same way in every instance; misplaced paint
+    breaks the tie."""
     followed, misplaced = [], []
     for seed in range(4):
         shape = draw_shape(class_name, 0.5e-3, np.random.default_rng(seed))
         relief = shape.height - ndimage.uniform_filter(shape.height, round(0.014 / shape.pitch))
-        pattern = np.abs(shape.albedo - shape.misplaced).max(axis=-1) > 0.2
-        followed.append(np.corrcoef(relief[pattern], shape.albedo.mean(axis=-1)[pattern])[0, 1])
-        misplaced.append(np.corrcoef(relief[pattern], shape.misplaced.mean(axis=-1)[pattern])[0, 1])
+        difference = np.abs(shape.albedo - shape.misplaced)
+        pattern, channel = difference.max(axis=-1) > 0.2, int(np.argmax(difference.mean(axis=(0, 1))))
+        followed.append(np.corrcoef(relief[pattern], shape.albedo[pattern, channel])[0, 1])
+        misplaced.append(np.corrcoef(relief[pattern], shape.misplaced[pattern, channel])[0, 1])
     sign = np.sign(followed[0])
     assert np.min(sign * np.array(followed)) > 0.4
     assert np.max(sign * np.array(misplaced)) < -0.3
@@ -254,11 +321,10 @@ def test_view_of_a_box_matches_the_pinhole_model() -> None:
 
 def test_projector_shadow_has_the_length_of_similar_triangles() -> None:
     """Left of a step of height h on a plane at z the projector at distance b leaves b h / (z - h) in the dark."""
-    surface = render_scene("gear", None, 400, 0).surface
     camera = scene_camera("gear", 400)
     depth = np.full((400, 400), 0.6)
     depth[100:300, 200:300] = 0.57
-    cloud = measure(replace(surface, depth=depth), camera, np.random.default_rng(0))
+    cloud = measure(depth, np.where(reached(depth, camera), 0.5, 0), camera, np.random.default_rng(0))
     dark = (cloud[150:250, 100:200] == 0).all(axis=-1).mean(axis=0) > 0.5
     expected = 0.25 * 0.03 / 0.57 * camera.focal / 0.6
     assert dark.sum() == pytest.approx(expected, abs=2)

@@ -217,3 +217,24 @@ def test_area_of_a_region_does_not_depend_on_repeated_pixels() -> None:
     for size in (60, 120, 90, 210):
         (region,), _ = find_regions(grid, nearest(cloud, (size, size)), limits())
         assert region.area_mm2 == pytest.approx(15 * 21 * 4.0, rel=1e-5), size
+
+
+def test_the_blur_around_a_strong_peak_is_no_part_of_its_region() -> None:
+    """A Gaussian of deviation 4: above the map threshold within 12.1 pixels, above a quarter of its peak within 6.7."""
+    rows, columns = np.mgrid[:64, :64]
+    strong = 30 * np.exp(-((rows - 20) ** 2 + (columns - 20) ** 2) / 32)
+    found, labels = find_regions(strong.astype(np.float32), flat(64, 64), limits())
+    np.testing.assert_array_equal(labels == 1, (rows - 20) ** 2 + (columns - 20) ** 2 < 32 * math.log(4))
+    weak = strong / 30
+    own = weak + strong[:, ::-1] / 30 * 0.7
+    both, _ = find_regions(own.astype(np.float32), flat(64, 64), limits())
+    assert [region.peak_score for region in both] == pytest.approx([1, 0.7], abs=1e-3)
+    assert len(found) == 1
+
+
+def test_peaks_that_only_the_blur_of_a_stronger_one_joins_are_regions_of_their_own() -> None:
+    line = np.zeros((8, 16), np.float32)
+    line[4, 2:12] = [0.7, 0.4, 0.4, 4.0, 1.5, 0.4, 0.8, 1.2, 0.4, 0.0]  # 4.0 ends at 1.0
+    found, labels = find_regions(line, flat(8, 16), limits())
+    assert [region.peak_score for region in found] == pytest.approx([4.0, 1.2])
+    assert labels[4].tolist() == [0, 0, 0, 0, 0, 1, 1, 0, 0, 2, 0, 0, 0, 0, 0, 0]

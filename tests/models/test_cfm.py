@@ -22,7 +22,7 @@ from models.tokens import PIXELS_A_BLOCK, ModalityTokens, Tokens
 from utils.checkpoint import CheckpointName, save_state
 from utils.errors import UserError
 from utils.run_record import read_json_lines
-from utils.training import is_finished, resume_path
+from utils.training import is_finished, resume_path, save_run
 
 MakeTokens = Callable[[int], Tokens]
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def run(
     """Train and return the weights."""
     name = CheckpointName(folder, "thing", config.epochs, config.batch_size)
     detector = training.train(tokens, config, name, CPU, resume, report, save_seconds=0)
-    training.save(name, detector, {}, config, {})
+    save_run(name, "CFM", training.states(detector, {}), config, {}, ".pth")
     return detector.state_dict()
 
 

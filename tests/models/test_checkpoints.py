@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from models.checkpoints import TrainedRun, find_run
+from models.checkpoints import find_run
+from models.method import TrainedRun
 from utils.checkpoint import CheckpointName
 from utils.errors import UserError
 

@@ -15,6 +15,7 @@ from models.point_ops import farthest_point_sampling, nearest_neighbours
 from models.tokens import Tokens, group_clouds
 from tests.gpu import CPU, DEVICES, GPU, needs_gpu
 from utils.checkpoint import CheckpointName
+from utils.training import save_run
 
 pytestmark = needs_gpu
 MakeTokens = Callable[[int], Tokens]
@@ -104,7 +105,7 @@ def test_run_goes_on_on_another_device(first: str, second: str, make_random_toke
             losses.append(entry["loss_2Dto3D"] + entry["loss_3Dto2D"])
 
         detector = training.train(tokens, config, name, device, resume, report, save_seconds=0)
-        training.save(name, detector, {}, config, {})
+        save_run(name, "CFM", training.states(detector, {}), config, {}, ".pth")
         loaded, _, _ = training.load(name, None)
         return loaded.state_dict(), losses
 

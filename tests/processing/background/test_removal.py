@@ -5,8 +5,8 @@ import pytest
 
 from benchmarks.preprocessing_cases import open3d_mask
 from datasets.frames import border_mask
-from datasets.scene_shapes import OBJECT_CLASSES
 from datasets.scenes import render_scene
+from datasets.scenes.shapes import OBJECT_CLASSES
 from processing.background.removal import fit_plane, object_mask, plane_distances
 from utils.errors import UserError
 

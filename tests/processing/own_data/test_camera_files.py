@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from datasets.scene_writer import Counts, write_mvtec3d
 from datasets.scenes import scene_camera
+from datasets.scenes.writer import Counts, write_mvtec3d
 from processing.own_data.camera_files import Intrinsics, depth_unit, find_intrinsics, read_camera_file
 from utils.errors import UserError
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets.scene_shapes import OBJECT_CLASSES
 from datasets.scenes import render_scene
+from datasets.scenes.shapes import OBJECT_CLASSES
 from processing.own_data.rgbd_depth import TINY, depth_to_points, extent, measured, stored_by_columns, to_cloud
 
 

@@ -49,7 +49,7 @@ def test_zivid_like_clouds(tmp_path: Path, rgbd_scenes: dict[str, Scene], suffix
     np.testing.assert_array_equal(valid(cloud), valid(scene.xyz))
     np.testing.assert_allclose(cloud, scene.xyz, rtol=2e-7)
     sample = load_sample(scan(tmp_path / "out", "c", "train")[0])  # the border is valid; the stamp says that it may be
-    assert sample.valid.float().mean() > 0.9
+    assert sample.valid.float().mean() == pytest.approx(valid(scene.xyz).mean(), abs=0.02)
 
 
 def test_zivid_intrinsics_and_float_depth(tmp_path: Path, rgbd_scenes: dict[str, Scene]) -> None:
@@ -148,7 +148,7 @@ def remove_mask(root: Path) -> None:
 
 def no_border(root: Path) -> None:
     depth = np.asarray(Image.open(root / DEPTH)).copy()
-    depth[:, :116] = 0
+    depth[:, :112] = 0
     save(root / DEPTH, depth)
 
 
@@ -189,7 +189,7 @@ def upper_case(root: Path) -> None:
         (put(DEPTH, 6000, "u2"), 3, r"001_depth.png: nothing is left after --background plane; .* z is 0.6 to "
          r"0.6 m. Check --unit, .* Other ways: --background depth-range"),
         (no_border, 3, r"001_depth.png: 1\d% of the 10-pixel frame border is valid, elsewhere nothing was measured .0 "
-         r"or NaN.; .* Crop RGB .*z is 0.6\d\d? to 0.6\d\d? m. Other ways: --background depth-range"),
+         r"or NaN.; .* Crop RGB .*z is 0.5\d\d? to 0.[56]\d\d? m. Other ways: --background depth-range"),
         (unmeasured_border, 3, r"001_depth.png: 0% of the 10-pixel frame border is valid, elsewhere nothing was"),
         (put(MASK, 1, "u1", SIZE, SIZE + 1), 3, r"000_mask.png: is 121×120, its RGB 120×120"),
         (put("test/good/000_mask.png", 1, "u1"), 3, r"good/000_mask.png: a mask in good/ must be all zero"),
@@ -343,7 +343,7 @@ def test_random_draws_depend_on_seed_and_sample_alone(realsense: Path, monkeypat
     np.testing.assert_array_equal(kept[0], kept[1])
     different = [*kept[0], *kept[2]]  # four samples, three of them with the same stem, by two seeds
     agreement = [(one == other).mean() for one, other in itertools.combinations(different, 2)]
-    assert max(agreement) < 0.6
+    assert max(agreement) < 0.72  # a third was not measured; where the draws are the same, 0.77 agrees
 
 
 def test_other_picture_of_the_same_name_is_not_taken_for_finished(realsense: Path) -> None:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.scene_defects import apply_defect, changed_cells
-from datasets.scene_light import Light, expose, ground_albedo, radiance
-from datasets.scene_shapes import OBJECT_CLASSES, draw_shape
-from datasets.scene_view import Camera, Mask, Pose, Surface, plane_coordinates, tilted_axes, view
-from datasets.scenes import defect_mask, entropy
+from datasets.scenes.defects import apply_defect, changed_cells
+from datasets.scenes.light import Light, expose, ground_albedo, radiance
+from datasets.scenes.scene import defect_mask, entropy
+from datasets.scenes.shapes import OBJECT_CLASSES, draw_shape
+from datasets.scenes.view import Camera, Mask, Pose, Surface, plane_coordinates, tilted_axes, view
 
 CANDY_CLASSES = {
     "biscuit": "LicoriceSandwich",
@@ -93,11 +93,10 @@ def render_candy(class_name: str, defect: str | None, seed: int | list[int]) -> 
 
 def _draw_pose(class_name: str, rng: np.random.Generator) -> Pose:
     """The plane farther away at the upper image border, the object near the middle."""
-    kind = OBJECT_CLASSES[class_name]
     tilt = np.radians(12) + rng.normal(0, np.radians(0.3))
     point = np.array([0.0, 0.0, (_DISTANCE + rng.uniform(-0.02, 0.02)) / SCALE])
-    turn = rng.uniform(-kind.max_turn, kind.max_turn) + np.pi * rng.integers(2)
-    return Pose(point, tilted_axes(tilt, -np.pi / 2), turn, rng.uniform(-0.6, 0.6, 2) * kind.play)
+    shift = rng.uniform(-0.6, 0.6, 2) * OBJECT_CLASSES[class_name].play
+    return Pose(point, tilted_axes(tilt, -np.pi / 2), rng.uniform(0, 2 * np.pi), shift)
 
 
 def _world_to_camera(rng: np.random.Generator) -> NDArray[np.float64]:

@@ -12,15 +12,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from datasets.scene_candies import CANDY_CLASSES, MASK_KINDS, Candy, render_candy
-from datasets.scene_defects import DEFECTS
 from datasets.scenes import render_scene, scene_camera
+from datasets.scenes.candies import CANDY_CLASSES, MASK_KINDS, Candy, render_candy
+from datasets.scenes.defects import DEFECTS
 from utils.errors import UserError
 from utils.files import atomic_path, write_json
 from utils.parallel import run_parallel
 
 MIN_SIZE = 96
 """Smallest longer image side in pixels at which patterns and defects can still be told apart."""
+
+EXPOSURES = {"train": 1.0, "validation": 1.0, "good": 0.96, "defective": 0.83}
+"""Exposure of each sitting: good test parts were scanned another day, and defective ones once enough had come up."""
 
 _FOCUS = 0.01  # metres from the lens to the image plane; the size of a pixel there follows from it
 _README = """Generated data, not photographs: scenes rendered by processing/make_scenes.py, laid out as the raw release
@@ -50,6 +53,7 @@ class Job:
         labelled: whether masks and labels are written.
         size: longer image side in pixels.
         seed: of this sample.
+        exposure: of the sitting it was scanned in.
     """
 
     class_name: str
@@ -59,6 +63,7 @@ class Job:
     labelled: bool
     size: int
     seed: list[int]
+    exposure: float = 1.0
 
 
 def write_mvtec3d(
@@ -81,17 +86,17 @@ def write_mvtec3d(
     jobs: list[Job] = []
     for class_name in classes:
         _write_calibration(root / class_name / "calibration", class_name, size)
-        parts: list[tuple[str, str | None, int]] = [
-            ("train/good", None, counts.train),
-            ("validation/good", None, counts.validation),
-            ("test/good", None, 2 * counts.test),
-            *((f"test/{defect}", defect, counts.test) for defect in DEFECTS),
+        parts: list[tuple[str, str | None, int, float]] = [
+            ("train/good", None, counts.train, EXPOSURES["train"]),
+            ("validation/good", None, counts.validation, EXPOSURES["validation"]),
+            ("test/good", None, 2 * counts.test, EXPOSURES["good"]),
+            *((f"test/{defect}", defect, counts.test, EXPOSURES["defective"]) for defect in DEFECTS),
         ]
-        for part, defect, count in parts:
+        for part, defect, count, exposure in parts:
             for index in range(count):
                 own_seed = scene_seed(seed, f"{class_name}/{part}/{index}")
-                labelled = part.startswith("test")
-                jobs.append(Job(class_name, root / class_name / part, f"{index:03d}", defect, labelled, size, own_seed))
+                folder, labelled = root / class_name / part, part.startswith("test")
+                jobs.append(Job(class_name, folder, f"{index:03d}", defect, labelled, size, own_seed, exposure))
     _run(_write_mvtec3d_sample, jobs, workers)
 
 
@@ -158,7 +163,7 @@ def _run(write: Callable[[Job], None], jobs: list[Job], workers: int) -> None:
 
 def _write_mvtec3d_sample(job: Job) -> None:
     """Render one sample and write its rgb, xyz and, when labelled, gt file."""
-    scene = render_scene(job.class_name, job.defect, job.size, job.seed)
+    scene = render_scene(job.class_name, job.defect, job.size, job.seed, job.exposure)
     _save_png(job.folder / "rgb" / f"{job.stem}.png", scene.rgb)
     with atomic_path(job.folder / "xyz" / f"{job.stem}.tiff") as temporary:
         tifffile.imwrite(temporary, scene.xyz, photometric="rgb", metadata=None)

@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from datasets.scene_shapes import Array, Shape, mix, smoothstep, waves
+from datasets.scenes.shapes import Array, Shape, mix, smoothstep, waves
 
 MIN_HEIGHT = 0.0075
 """Metres above the ground plane that stay under every defect, so that plane removal (5 mm) does not eat its floor."""
 
-HEIGHT_CHANGE = 0.0003
-COLOUR_CHANGE = 0.08
+HEIGHT_CHANGE = 0.00015
+COLOUR_CHANGE = 0.05
 
 _CANDIDATES = 24
-_STAINS = np.array([[0.20, 0.16, 0.42], [0.16, 0.34, 0.12], [0.10, 0.10, 0.12], [0.55, 0.62, 0.20]], np.float32)
+_GREASE = np.array([0.9, 1.0, 1.15], np.float32)  # how much of red, green and blue it takes
 _FOREIGN_BODIES = np.array([[0.30, 0.62, 0.86], [0.86, 0.86, 0.90], [0.42, 0.72, 0.28], [0.60, 0.26, 0.62]], np.float32)
 
 
@@ -30,7 +30,7 @@ def apply_defect(shape: Shape, defect: str, rng: np.random.Generator) -> Shape:
 
 
 def changed_cells(before: Shape, after: Shape) -> NDArray[np.bool_]:
-    """(n,n) True where the height changed by more than 0.3 mm or any colour channel by more than 0.08."""
+    """(n,n) True where the height changed by more than 0.15 mm or any colour channel by more than 0.05."""
     height = np.abs(after.height - before.height) > HEIGHT_CHANGE
     return height | (np.abs(after.albedo - before.albedo).max(axis=-1) > COLOUR_CHANGE)
 
@@ -68,24 +68,24 @@ def _lowered(shape: Shape, amount: Array) -> Array:
 
 
 def dent(shape: Shape, rng: np.random.Generator) -> Shape:
-    """A smooth hollow, 2.5 to 3.5 mm deep; the colour is untouched."""
-    radius = rng.uniform(0.0075, 0.0100)
+    """A smooth hollow, 1.4 to 3 mm deep; the colour is untouched."""
+    radius = rng.uniform(0.0036, 0.0058)
     distance = _blob(shape, _centres(shape, radius, rng)[0], radius, rng)
     profile = np.clip(1 - distance**2, 0, 1) ** 1.3
-    return replace(shape, height=_lowered(shape, rng.uniform(0.0028, 0.0038) * profile))
+    return replace(shape, height=_lowered(shape, rng.uniform(0.0014, 0.0030) * profile))
 
 
 def bump(shape: Shape, rng: np.random.Generator) -> Shape:
-    """A smooth swelling, 2.5 to 3.5 mm high; the colour is untouched."""
-    radius = rng.uniform(0.0075, 0.0100)
+    """A smooth swelling, 1.4 to 3 mm high; the colour is untouched."""
+    radius = rng.uniform(0.0036, 0.0058)
     distance = _blob(shape, _centres(shape, radius, rng)[0], radius, rng)
     profile = np.clip(1 - distance**2, 0, 1) ** 1.3
-    return replace(shape, height=(shape.height + rng.uniform(0.0028, 0.0038) * profile).astype(np.float32))
+    return replace(shape, height=(shape.height + rng.uniform(0.0014, 0.0030) * profile).astype(np.float32))
 
 
 def cut(shape: Shape, rng: np.random.Generator) -> Shape:
-    """A slightly curved groove, about 24 mm long, 4 mm wide and 3 mm deep; the colour is untouched."""
-    half_length, half_width = rng.uniform(0.011, 0.014), rng.uniform(0.0022, 0.0028)
+    """A slightly curved groove, 12 to 20 mm long, 2 to 3 mm wide, 0.6 to 1.4 mm deep; the colour is untouched."""
+    half_length, half_width = rng.uniform(0.006, 0.010), rng.uniform(0.0010, 0.0015)
     centre = _centres(shape, 0.009, rng)[0]
     angle, curve = rng.uniform(0, np.pi), rng.uniform(-8, 8)
     x, y = shape.coordinates()
@@ -94,40 +94,40 @@ def cut(shape: Shape, rng: np.random.Generator) -> Shape:
     across = np.cos(angle) * dy - np.sin(angle) * dx - curve * along**2
     taper = np.sqrt(np.clip(1 - (along / half_length) ** 2, 0, 1))
     profile = smoothstep(np.abs(across), half_width, 0.2 * half_width) * np.minimum(1.5 * taper, 1)
-    return replace(shape, height=_lowered(shape, rng.uniform(0.0028, 0.0036) * profile))
+    return replace(shape, height=_lowered(shape, rng.uniform(0.0006, 0.0014) * profile))
 
 
 def stain(shape: Shape, rng: np.random.Generator) -> Shape:
-    """An irregular spot of a colour that the class does not have; the shape is untouched."""
-    radius = rng.uniform(0.0065, 0.0090)
+    """Grease: an irregular spot where the colour is darker by 45 to 75 %; the shape is untouched."""
+    radius = rng.uniform(0.0034, 0.0060)
     distance = _blob(shape, _centres(shape, radius, rng)[0], radius, rng)
-    cover = 0.85 * smoothstep(distance, 1.05, 0.85)
-    return replace(shape, albedo=mix(shape.albedo, _contrasting(_STAINS, shape.albedo[distance < 1], rng), cover))
+    cover = rng.uniform(0.45, 0.75) * smoothstep(distance, 1.05, 0.85)
+    return replace(shape, albedo=(shape.albedo * (1 - cover[..., None] * _GREASE)).astype(np.float32))
 
 
 def contamination(shape: Shape, rng: np.random.Generator) -> Shape:
-    """A foreign lump that sticks on the surface: 2 to 3 mm high, in a colour of its own."""
-    radius = rng.uniform(0.0055, 0.0080)
+    """A foreign lump that sticks on the surface: 0.6 to 1.6 mm high, in a colour of its own."""
+    radius = rng.uniform(0.0031, 0.0050)
     distance = _blob(shape, _centres(shape, radius, rng)[0], radius, rng)
-    cover = smoothstep(distance, 1.04, 0.90)
+    cover = rng.uniform(0.4, 0.9) * smoothstep(distance, 1.04, 0.90)
     lump = np.sqrt(np.clip(1 - distance**2, 0, 1)) * (1 + 0.08 * waves(*shape.coordinates(), 0.006, rng))
     return replace(
         shape,
-        height=(shape.height + rng.uniform(0.0024, 0.0032) * np.maximum(lump, 0)).astype(np.float32),
+        height=(shape.height + rng.uniform(0.0006, 0.0016) * np.maximum(lump, 0)).astype(np.float32),
         albedo=mix(shape.albedo, _contrasting(_FOREIGN_BODIES, shape.albedo[distance < 1], rng), cover),
     )
 
 
 def hole(shape: Shape, rng: np.random.Generator) -> Shape:
-    """A pit with steep walls, 4 to 6 mm deep where the object is thick enough, dark inside."""
-    radius = rng.uniform(0.0048, 0.0065)
+    """A pit with steep walls, 1 to 3 mm deep where the object is thick enough, dark inside."""
+    radius = rng.uniform(0.0031, 0.0042)
     distance = _blob(shape, _centres(shape, radius + 0.002, rng)[0], radius, rng)
     profile = smoothstep(distance, 1.05, 0.75)
     inside = np.array([0.20, 0.15, 0.12], np.float32)
     return replace(
         shape,
-        height=_lowered(shape, rng.uniform(0.0045, 0.0060) * profile),
-        albedo=mix(shape.albedo, inside, 0.85 * smoothstep(distance, 1.08, 0.92)),
+        height=_lowered(shape, rng.uniform(0.0010, 0.0030) * profile),
+        albedo=mix(shape.albedo, inside, rng.uniform(0.2, 0.6) * smoothstep(distance, 1.08, 0.92)),
     )
 
 
@@ -136,7 +136,7 @@ def paint(shape: Shape, rng: np.random.Generator) -> Shape:
 
     Of the candidate places, the one where the pattern differs most is taken.
     """
-    radius = rng.uniform(0.0085, 0.0105)
+    radius = rng.uniform(0.0045, 0.0070)
     difference = np.abs(shape.misplaced - shape.albedo).max(axis=-1) > COLOUR_CHANGE
     centres = _centres(shape, 0.75 * radius, rng)
     share = ndimage.uniform_filter(difference.astype(np.float32), round(1.6 * radius / shape.pitch))

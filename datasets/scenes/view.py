@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.scene_shapes import Array, Shape
+from datasets.scenes.shapes import Array, Shape
 
 Mask = NDArray[np.bool_]
 

@@ -16,6 +16,10 @@ Array = NDArray[np.floating[Any]]
 
 _MILLIMETRE = 1e-3
 _PITCH_LIMIT = 0.15 * _MILLIMETRE
+_UNEVENNESS = 0.12 * _MILLIMETRE  # deviation of the height
+_CLOUDS = 0.06  # deviation of the tone
+_PORES = 120  # in the square around the object
+_PORE_DEPTH = 0.5 * _MILLIMETRE
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,12 @@ class ObjectClass:
         radius: metres; no instance reaches farther from its centre.
         play: metres; how far the centre may lie from the middle of the view, either way.
         aspect: image (width, height) relative to the longer side.
-        max_turn: radians; the in-plane rotation is drawn from [-max_turn, max_turn], plus half a turn at random.
     """
 
     build: Callable[[Array, Array, float, np.random.Generator], Shape]
     radius: float
     play: float = 0.015
     aspect: tuple[float, float] = (1.0, 1.0)
-    max_turn: float = np.pi / 2
 
 
 def grid_axes(cells: int, pitch: float) -> tuple[Array, Array]:
@@ -137,7 +139,7 @@ def biscuit(x: Array, y: Array, pitch: float, rng: np.random.Generator) -> Shape
         np.where(edge > 0, np.maximum(height, 0), 0).astype(np.float32),
         mix(baked, icing, ridges * panel),
         mix(baked, icing, (1 - ridges) * panel),
-        gloss=0.08,
+        gloss=0.40,
     )
 
 
@@ -169,7 +171,7 @@ def chip_cookie(x: Array, y: Array, pitch: float, rng: np.random.Generator) -> S
         np.where(edge > 0, np.maximum(height + 0.0030 * relief, 0), 0).astype(np.float32),
         mix(crumb, chip, chip_cover),
         mix(crumb, chip, stray_cover),
-        gloss=0.05,
+        gloss=0.25,
     )
 
 
@@ -195,7 +197,7 @@ def loaf(x: Array, y: Array, pitch: float, rng: np.random.Generator) -> Shape:
         np.where(inside > 0, np.maximum(height, 0), 0).astype(np.float32),
         mix(crust, inner, slash * on_top),
         mix(crust, inner, shifted * on_top),
-        gloss=0.10,
+        gloss=0.40,
     )
 
 
@@ -222,7 +224,7 @@ def cap(x: Array, y: Array, pitch: float, rng: np.random.Generator) -> Shape:
         np.where(edge > 0, np.maximum(height, 0), 0).astype(np.float32),
         mix(base, paint, groove),
         mix(base, paint, (_stripes(phase + np.pi)) * ring),
-        gloss=0.25,
+        gloss=0.50,
     )
 
 
@@ -249,7 +251,7 @@ def gear(x: Array, y: Array, pitch: float, rng: np.random.Generator) -> Shape:
         np.where(edge > 0, np.maximum(height, 0), 0).astype(np.float32),
         mix(body, paint, pad),
         mix(body, paint, np.maximum(_stripes(phase + np.pi) * ring, collar)),
-        gloss=0.30,
+        gloss=0.50,
     )
 
 
@@ -258,7 +260,7 @@ OBJECT_CLASSES: dict[str, ObjectClass] = {
     "cap": ObjectClass(cap, radius=0.045),
     "chip_cookie": ObjectClass(chip_cookie, radius=0.046),
     "gear": ObjectClass(gear, radius=0.046),
-    "loaf": ObjectClass(loaf, radius=0.050, play=0.010, aspect=(0.75, 1.0), max_turn=np.radians(20)),
+    "loaf": ObjectClass(loaf, radius=0.050, play=0.010, aspect=(0.75, 1.0)),
 }
 """Class name -> how it is drawn. `loaf` images are portrait, 3:4."""
 
@@ -272,6 +274,30 @@ def draw_shape(class_name: str, pitch: float, rng: np.random.Generator) -> Shape
     coarse = rng.normal(1, 0.03, (128, 128)).astype(np.float32)
     rows = (np.arange(cells) * pitch / (0.8 * _MILLIMETRE)).astype(int) % 128
     grain = coarse[rows[:, None], rows[None, :], None]
-    albedo = np.clip(shape.albedo * grain, 0.02, 0.98)
-    misplaced = np.clip(shape.misplaced * grain, 0.02, 0.98)
-    return Shape(pitch, shape.height, albedo, misplaced, shape.gloss)
+    relief, tone = _character(*shape.coordinates(), kind.radius, rng)
+    return Shape(
+        pitch,
+        np.where(shape.height > 0, np.maximum(shape.height + relief, 1e-5), 0).astype(np.float32),
+        np.clip(shape.albedo * grain * tone, 0.02, 0.98).astype(np.float32),
+        np.clip(shape.misplaced * grain * tone, 0.02, 0.98).astype(np.float32),
+        shape.gloss,
+    )
+
+
+def _character(x: Array, y: Array, radius: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    """What differs from good part to good part: height (n,n) to add, metres, and tone (n,n,3) to multiply colours by.
+
+    Shallow unevenness and clouds of tone as baking or moulding leave them, and pores: dark pits, each smaller than any
+    defect.
+    """
+    relief = _UNEVENNESS * waves(x, y, 0.011, rng)
+    tone = 1 + _CLOUDS * waves(x, y, 0.012, rng)[..., None] * rng.uniform(0.6, 1.4, 3).astype(np.float32)
+    for pore_x, pore_y, size in rng.uniform((-radius, -radius, 0.0005), (radius, radius, 0.0017), (_PORES, 3)):
+        reach = (
+            slice(*np.searchsorted(y[:, 0], (pore_y - size, pore_y + size))),
+            slice(*np.searchsorted(x[0], (pore_x - size, pore_x + size))),
+        )
+        pit = np.clip(1 - ((x[:, reach[1]] - pore_x) ** 2 + (y[reach[0]] - pore_y) ** 2) / size**2, 0, 1)
+        relief[reach] -= _PORE_DEPTH * pit
+        tone[reach] *= 1 - 0.35 * pit[..., None]
+    return relief, tone

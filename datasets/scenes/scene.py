@@ -1,26 +1,25 @@
 """Generated RGB + organised point cloud scenes: one object on a tilted plane, seen by a structured-light camera.
 
 Stand-ins for the data sets of the field, for demonstrations and tests: colour and shape of each class are tied by a
-rule (`scene_shapes`), defects break the shape, the colour or the tie between them (`scene_defects`).
+rule (`shapes`), defects break the shape, the colour or the tie between them (`defects`), and the light of the projector
+decides what is photographed and measured (`scanner`), as on the scans of MVTec 3D-AD.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from datasets.scene_defects import apply_defect, changed_cells
-from datasets.scene_light import draw_light, expose, ground_albedo, radiance
-from datasets.scene_shapes import OBJECT_CLASSES, Array, Shape, draw_shape
-from datasets.scene_view import Camera, Mask, Pose, Surface, plane_coordinates, tilted_axes, view
+from datasets.scenes.defects import apply_defect, changed_cells
+from datasets.scenes.light import expose, ground_albedo, radiance
+from datasets.scenes.scanner import draw_light, folds, measure, reached
+from datasets.scenes.shapes import OBJECT_CLASSES, Array, Shape, draw_shape
+from datasets.scenes.view import Camera, Mask, Pose, Surface, plane_coordinates, tilted_axes, view
 
 FOCAL_AT_800 = 2758.0
 """Focal length in pixels of an image whose longer side has 800."""
 
-_RANGE_NOISE = 0.04e-3
-_BASELINE = 0.25
-_RIM_SLOPE = 5.5
 _EIGHT = np.ones((3, 3), bool)
 
 
@@ -54,17 +53,18 @@ def scene_camera(class_name: str, size: int) -> Camera:
     )
 
 
-def render_scene(class_name: str, defect: str | None, size: int, seed: int | list[int]) -> Scene:
+def render_scene(class_name: str, defect: str | None, size: int, seed: int | list[int], exposure: float = 1.0) -> Scene:
     """One scene of a class, good (`defect` None) or with one defect. Equal arguments give equal arrays.
 
-    The instance, its pose, the light and the noise depend on class, size and seed, not on the defect: a defective scene
-    differs from the good scene of the same seed only where the defect changes it.
+    The instance, its pose, the light and the noise depend on class, size, seed and exposure, not on the defect: a
+    defective scene differs from the good scene of the same seed only where the defect changes it.
 
     Args:
         class_name: a key of OBJECT_CLASSES.
         defect: a key of DEFECTS, or None.
         size: longer image side in pixels.
         seed: one or several integers >= 0.
+        exposure: of the scan, relative to that of the training scans; each scan has a little play of its own besides.
     """
     streams = np.random.default_rng(entropy(class_name, seed)).spawn(5)
     pose_stream, shape_stream, defect_stream, light_stream, sensor_stream = streams
@@ -74,9 +74,13 @@ def render_scene(class_name: str, defect: str | None, size: int, seed: int | lis
     shape = apply_defect(good, defect, defect_stream) if defect else good
     ground = ground_albedo(*plane_coordinates(camera, pose), light_stream)
     surface = view(shape, changed_cells(good, shape), ground, camera, pose)
-    light = draw_light(light_stream)
-    rgb = expose(radiance(surface, camera, shape.gloss, light), light_stream)
-    xyz = measure(surface, camera, sensor_stream)
+    light = draw_light(exposure, light_stream)
+    lit = reached(surface.depth, camera)
+    projected = radiance(surface, camera, shape.gloss, replace(light, ambient=0.0), lit.astype(np.float32))
+    scattered = light.ambient * surface.albedo * light.tint.astype(np.float32)
+    rgb = expose(projected + scattered, light_stream)
+    depth = surface.depth + folds(surface, camera, sensor_stream)
+    xyz = measure(depth, projected.mean(axis=-1), camera, sensor_stream)
     return Scene(rgb, xyz, defect_mask(surface.changed), camera, shape, surface)
 
 
@@ -87,51 +91,13 @@ def entropy(class_name: str, seed: int | list[int]) -> list[int]:
 
 def draw_pose(class_name: str, camera: Camera, rng: np.random.Generator) -> Pose:
     """Plane and object placement: a class keeps its rig up to small play, the object lies anywhere near the middle."""
-    kind = OBJECT_CLASSES[class_name]
     rig = np.random.default_rng([11, *class_name.encode()])
-    tilt = rig.uniform(np.radians(10), np.radians(15)) + rng.normal(0, np.radians(0.4))
+    tilt = rig.uniform(np.radians(18), np.radians(23)) + rng.normal(0, np.radians(0.4))
     azimuth = np.pi / 2 + rig.uniform(-0.6, 0.6) + rng.normal(0, 0.03)
-    distance = rig.uniform(0.61, 0.65) + rng.uniform(-0.004, 0.004)
+    distance = rig.uniform(0.54, 0.57) + rng.uniform(-0.004, 0.004)
     middle = [(camera.width / 2 - camera.cx) / camera.focal, (camera.height / 2 - camera.cy) / camera.focal, 1]
-    turn = rng.uniform(-kind.max_turn, kind.max_turn) + np.pi * rng.integers(2)
-    shift = rng.uniform(-1, 1, 2) * kind.play
-    return Pose(distance * np.array(middle), tilted_axes(tilt, azimuth), turn, shift)
-
-
-def measure(surface: Surface, camera: Camera, rng: np.random.Generator) -> Array:
-    """(h,w,3) float32 organised cloud in metres: noise along the ray, lost points (0,0,0)."""
-    rays = camera.rays()
-    length = np.linalg.norm(rays, axis=-1)
-    noise = _RANGE_NOISE * rng.standard_normal(surface.depth.shape)
-    salt = rng.random(surface.depth.shape) < rng.uniform(0.002, 0.006)
-    xyz = rays * (surface.depth + noise / length)[..., None]
-    lost = _rim(surface.depth, camera) | _projector_shadow(surface.depth, camera) | (salt & ~surface.object_mask)
-    xyz[lost] = 0
-    return xyz.astype(np.float32)
-
-
-def _rim(depth: NDArray[np.float64], camera: Camera) -> Mask:
-    """Pixels on both sides of a depth step (2.5 mm at 400 pixels), where a sensor mixes front and back."""
-    jump = np.zeros(depth.shape, bool)
-    step = _RIM_SLOPE * float(depth.mean()) / camera.focal
-    steep_rows = np.abs(np.diff(depth, axis=0)) > step
-    steep_columns = np.abs(np.diff(depth, axis=1)) > step
-    jump[:-1] |= steep_rows
-    jump[1:] |= steep_rows
-    jump[:, :-1] |= steep_columns
-    jump[:, 1:] |= steep_columns
-    return jump
-
-
-def _projector_shadow(depth: NDArray[np.float64], camera: Camera) -> Mask:
-    """Pixels that a projector at +x cannot reach.
-
-    In its image a point lies at u - f * baseline / z. Something farther right in the camera's row hides it when it lies
-    at the same place or to its left there.
-    """
-    projected = np.arange(camera.width) - camera.focal * _BASELINE / depth
-    leftmost_to_the_right = np.minimum.accumulate(projected[:, ::-1], axis=1)[:, ::-1]
-    return projected > leftmost_to_the_right + 0.5
+    shift = rng.uniform(-1, 1, 2) * OBJECT_CLASSES[class_name].play
+    return Pose(distance * np.array(middle), tilted_axes(tilt, azimuth), rng.uniform(0, 2 * np.pi), shift)
 
 
 def defect_mask(changed: Mask) -> Mask:

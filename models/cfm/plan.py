@@ -1,0 +1,63 @@
+"""A training of Crossmodal Feature Mapping: from the options and the samples of a class to mappers."""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.cfm import training
+from models.cfm.pipeline import CFMPipeline
+from models.extractors import Extractor, ExtractorOptions, build_extractor
+from models.method import Learned, NominalData
+from models.token_store import GridSample, cache_tokens, extract_tokens
+from models.tokens import Tokens
+from utils.checkpoint import CheckpointName
+from utils.files import sha256_text
+
+
+@dataclass(frozen=True)
+class CFMPlan:
+    """What a run will be trained on. extractor: fitted. cache: folder of tokens, None for memory."""
+
+    config: training.CFMConfig
+    data: NominalData
+    extractor: Extractor
+    device: torch.device
+    cache: Path | None
+
+    def read(self) -> Sequence[Tokens]:
+        """The tokens of each training image."""
+        size = self.config.batch_size
+        if self.cache is not None:
+            return cache_tokens(self.data.hashes("train"), self._load, self.extractor, size, self.device, self.cache)
+        samples = (sample for _, sample in self._load())
+        return list(extract_tokens(samples, self.extractor, size, self.device))
+
+    def _load(self, stems: Sequence[str] | None = None) -> Iterator[tuple[str, GridSample]]:
+        return self.data.samples("train", "extracting", self.extractor.view, stems)
+
+    def learn(
+        self, read: Sequence[Tokens], name: CheckpointName, resume: bool, report: Callable[[dict[str, Any]], None]
+    ) -> Learned:
+        """Train both mappers; see `training.train`."""
+        detector = training.train(read, self.config, name, self.device, resume, report)
+        states = training.states(detector, self.extractor.state_dict())
+        return Learned(states, CFMPipeline(self.extractor, detector, self.device))
+
+
+def make_plan(data: NominalData, options: argparse.Namespace, device: torch.device) -> CFMPlan:
+    """Build the extractor, fit it, and say what decides the weights; see `models.method.Method.plan`."""
+    precision = options.precision or "fp32"
+    modes = options.extractor_mode or "eval", options.keep_blocks or 12
+    files = options.rgb_weights, options.xyz_weights
+    chosen = ExtractorOptions(*modes, precision, *files, options.backbone, options.view)
+    extractor = build_extractor(options.extractor or "dino_pointmae", device, chosen)
+    extractor.fit(sample for _, sample in data.samples("train", "fitting", extractor.view))
+    made_of = {"sha256": sha256_text(" ".join(data.hashes("train").values())), "shots": options.shots}
+    mapper, share = training.DEFAULTS.get(options.extractor, training.PAPER)
+    run = precision, options.epochs_no, options.batch_size, options.seed, options.pixel_fraction or share
+    config = training.CFMConfig(extractor.fingerprint(), made_of, options.mapper or mapper, *run)
+    return CFMPlan(config, data, extractor, device, options.token_cache)

@@ -1,0 +1,1 @@
+"""Methods that remember nominal rows and compare with the nearest: coreset, neighbours, banks."""
