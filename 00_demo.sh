@@ -9,7 +9,7 @@ source settings.sh
 OUT="$RESULTS/demo"
 DEMO_CLASSES="${DEMO_CLASSES:-gear biscuit cap}"
 DEMO_EPOCHS="${DEMO_EPOCHS:-12}"                 # of CFM, on 30 images a class
-DEMO_DBMRNET_EPOCHS="${DEMO_DBMRNET_EPOCHS:-30}" # of DBMRNet, on 40
+DEMO_DBMRNET_EPOCHS="${DEMO_DBMRNET_EPOCHS:-20}" # of DBMRNet, on 40
 rm -rf "$OUT"
 
 for class_name in $DEMO_CLASSES; do # a dataset of its own for each, so that the first pictures are soon there
