@@ -51,7 +51,8 @@ def test_seeds_of_a_run_have_mean_deviation_and_number(tmp_path: Path, capsys: p
     assert float(by_cell["gear", "seeds"]) == 3
     page = tmp_path / "page.html"
     main([*command, "--format", "html", "--output", str(page)])
-    (data,) = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page.read_text(), re.DOTALL)
+    found_data = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page.read_text(), re.DOTALL)
+    data = next(text for text in found_data if '"grouped"' in text)
     (entry,) = json.loads(data)["grouped"]
     assert (entry["seeds"], entry["means"]["mean"][0]) == (["0", "1", "2"], pytest.approx(0.83))
     assert entry["means"]["deviation"][0] == pytest.approx(0.0013**0.5)
