@@ -26,6 +26,5 @@ def protocol(shape: tuple[int, ...], maps: str) -> dict[str, Any]:
         "aupro_limits": list(AUPRO_LIMITS),
         "aupro_thresholds": AUPRO_THRESHOLDS,
         "resizing": "none: maps and masks are compared on the grid",
-        "smoothing": "five 5×5 and three 7×7 box means, zero padding",
         "interval": "95 %, stratified percentile bootstrap over images, 1000 draws, seed 0",
     }
