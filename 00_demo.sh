@@ -8,8 +8,8 @@ source settings.sh
 
 OUT="$RESULTS/demo"
 DEMO_CLASSES="${DEMO_CLASSES:-gear biscuit cap}"
-DEMO_EPOCHS="${DEMO_EPOCHS:-12}"                 # of CFM, on 30 images a class
-DEMO_DBMRNET_EPOCHS="${DEMO_DBMRNET_EPOCHS:-30}" # of DBMRNet, on 40
+DEMO_EPOCHS="${DEMO_EPOCHS:-12}"                 # of CFM, on 30 images a class; a narrow mapper, which trains faster
+DEMO_DBMRNET_EPOCHS="${DEMO_DBMRNET_EPOCHS:-20}" # of DBMRNet, on 40
 rm -rf "$OUT"
 
 for class_name in $DEMO_CLASSES; do # a dataset of its own for each, so that the first pictures are soon there
@@ -17,7 +17,7 @@ for class_name in $DEMO_CLASSES; do # a dataset of its own for each, so that the
   "$VENV_PYTHON" processing/make_scenes.py "$scenes" --classes "$class_name" --train 40 --validation 10 --test 4 --seed 0
   "$VENV_PYTHON" processing/preprocess_mvtec.py "$scenes" --target_dir "${scenes}_preprocessed"
   "$VENV_PYTHON" cfm_training.py --dataset_path "${scenes}_preprocessed" --class_name "$class_name" \
-    --extractor handcrafted --shots 30 --checkpoint_savepath "$OUT/checkpoints" --epochs_no "$DEMO_EPOCHS"
+    --extractor cnn_normals --mapper mlp --shots 30 --checkpoint_savepath "$OUT/checkpoints" --epochs_no "$DEMO_EPOCHS"
   "$VENV_PYTHON" cfm_inference.py --dataset_path "${scenes}_preprocessed" --class_name "$class_name" \
     --checkpoint_folder "$OUT/checkpoints" --epochs_no "$DEMO_EPOCHS" \
     --quantitative_folder "$OUT/quantitatives_cfm" --qualitative_folder "$OUT/qualitatives_cfm" --produce_qualitatives

@@ -59,7 +59,8 @@ def fit_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     the frame's aspect ratio; a side may be rounded to the next pixel.
 
     Args:
-        mask: (h, w) bool. shape: (H, W) of the map.
+        mask: (h, w) bool.
+        shape: (H, W) of the map.
 
     Returns:
         (H, W) bool.
@@ -85,7 +86,8 @@ def from_square(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     frame is smaller than the map, pixels are averaged by a triangle of as much greater width.
 
     Args:
-        values: (S, S) float32. shape: begins with (h, w) of the frame, L = max(h, w).
+        values: (S, S) float32.
+        shape: begins with (h, w) of the frame, L = max(h, w).
 
     Returns:
         (h, w) float32.

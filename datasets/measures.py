@@ -7,6 +7,7 @@ def exposure(rgb: np.ndarray, valid: np.ndarray) -> float:
     """Mean of the three channels in [0, 255] over the valid points.
 
     Args:
-        rgb: (h, w, 3) uint8. valid: (h, w) bool, True = measured; at least one is.
+        rgb: (h, w, 3) uint8.
+        valid: (h, w) bool, True = measured; at least one is.
     """
     return float(rgb[valid].mean())

@@ -154,7 +154,8 @@ def nominal_split(
     These are the ones after the first `shots`, or else evenly spaced ones.
 
     Args:
-        dataset_path, class_name, skipped: see `scan`. shots: train on the first N only; None = all.
+        dataset_path, class_name, skipped: see `scan`.
+        shots: train on the first N only; None = all.
         hold_out: share of the training split that is kept back, in [0, 1), rounded down.
 
     Raises:

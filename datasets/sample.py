@@ -175,7 +175,8 @@ def iter_samples(
         records: what to load.
         skipped: None raises at the first bad sample; a list takes the messages of the bad ones, which are left out.
         workers: number of reading threads, ≥ 1.
-        size: side of the grid in pixels. view: see `make_sample`.
+        size: side of the grid in pixels.
+        view: see `make_sample`.
 
     Raises:
         UserError: see `load_sample`.

@@ -17,7 +17,8 @@ def find_maps(folder: Path, records: Sequence[Record]) -> tuple[list[Path], list
     """The maps of all test images of one class. Hidden files are not looked at.
 
     Args:
-        folder: `<maps>/<class>/test`. records: of the class's test images.
+        folder: `<maps>/<class>/test`.
+        records: of the class's test images.
 
     Returns:
         The map of each record, in their order, and the maps that belong to none of them.
@@ -47,7 +48,8 @@ def load_map(path: Path, record: Record) -> tuple[np.ndarray, np.ndarray | None,
     """A saved map and the mask of its image at the map's size, see `datasets.frames.fit_mask`.
 
     Args:
-        path: TIFF of one map. record: the image that it belongs to.
+        path: TIFF of one map.
+        record: the image that it belongs to.
 
     Returns:
         (H, W) scores of the file's own type; (H, W) bool, True = anomalous, or None where a defect has no mask; and

@@ -58,7 +58,8 @@ def _past_repeats(steps: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, n
     """The steps of each pixel to the neighbours before and after all pixels in its line that have the same point.
 
     Args:
-        steps: (3, n + 1, m) from the pixel before to each of n in a line. lengths: (n + 1, m), 0 between equal points.
+        steps: (3, n + 1, m) from the pixel before to each of n in a line.
+        lengths: (n + 1, m), 0 between equal points.
 
     Returns:
         (2, 3, n, m) steps, divided by the number of equal points, and their (2, n, m) lengths, undivided.

@@ -18,8 +18,10 @@ BICUBIC_REACH = 3  # pixels beyond the window that its resizing looks at, and on
 class View:
     """A square of the frame, S pixels a side.
 
-    rgb: (3, S, S) float32, ImageNet-normalised. xyz: (3, S, S) float32 metres, (0, 0, 0) where invalid.
-    valid: (S, S) bool, True = a measured point of the object. window: where it lies in the frame.
+    rgb: (3, S, S) float32, ImageNet-normalised.
+    xyz: (3, S, S) float32 metres, (0, 0, 0) where invalid.
+    valid: (S, S) bool, True = a measured point of the object.
+    window: where it lies in the frame.
     """
 
     rgb: Tensor
@@ -32,7 +34,8 @@ def find_window(xyz: np.ndarray, settings: ViewSettings) -> Window:
     """The window of a view.
 
     Args:
-        xyz: (h, w, 3) metres, invalid points (0, 0, 0). settings: of the view.
+        xyz: (h, w, 3) metres, invalid points (0, 0, 0).
+        settings: of the view.
 
     Returns:
         The square around the box of the valid points, enlarged by the margin; the whole frame where that is asked for

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.metrics import aupro, auroc, auroc_of_sorted, pro_curve, sort_pixels
+from evaluation.metrics import aupro, auroc, auroc_interval, auroc_of_sorted, pro_curve, sort_pixels
+from evaluation.protocol import AUPRO_LIMITS, AUPRO_THRESHOLDS, FORMAT, protocol
 from utils.errors import UserError
 from utils.files import atomic_path, write_json
 
 GOOD = "good"
-AUPRO_LIMITS = (0.3, 0.1, 0.05, 0.01)
-AUPRO_THRESHOLDS = 99
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,9 @@ def evaluate(predictions: Sequence[Prediction]) -> dict[str, Any]:
 
     Returns:
         `aupro` (99 thresholds, the papers' protocol) and `aupro_exact` (all distinct scores), each from the FPR limit
-        as text ("0.3", "0.1", "0.05", "0.01") to the area; `aupro_thresholds`; `p_auroc`; `i_auroc`; and `per_defect`,
-        from each defect to its `i_auroc`, `p_auroc` and `aupro_0.3` (99 thresholds) against all good images.
+        as text ("0.3", "0.1", "0.05", "0.01") to the area; `aupro_thresholds`; `p_auroc`; `i_auroc`;
+        `i_auroc_interval`, see `evaluation.metrics.auroc_interval`; and `per_defect`, from each defect to its
+        `i_auroc`, `i_auroc_interval`, `p_auroc` and `aupro_0.3` (99 thresholds) against all good images.
 
     Raises:
         UserError: no predictions, maps of different sizes, a score or map that is not finite, or a good image whose
@@ -73,6 +73,7 @@ def evaluate(predictions: Sequence[Prediction]) -> dict[str, Any]:
         chosen = good + [p for p in predictions if p.defect == defect]
         per_defect[defect] = {
             "i_auroc": _image_auroc(chosen),
+            "i_auroc_interval": _image_interval(chosen),
             "p_auroc": _pixel_auroc(chosen),
             "aupro_0.3": _aupros(chosen, AUPRO_THRESHOLDS)[0]["0.3"],
         }
@@ -82,6 +83,7 @@ def evaluate(predictions: Sequence[Prediction]) -> dict[str, Any]:
         "aupro_exact": exact,
         "p_auroc": _pixel_auroc(predictions),
         "i_auroc": _image_auroc(predictions),
+        "i_auroc_interval": _image_interval(predictions),
         "per_defect": per_defect,
     }
 
@@ -120,7 +122,16 @@ def _pixel_auroc(predictions: Sequence[Prediction]) -> float | None:
 
 
 def _image_auroc(predictions: Sequence[Prediction]) -> float | None:
-    return _auroc(np.array([p.label for p in predictions]), np.array([p.image_score for p in predictions]))
+    return _auroc(*_images(predictions))
+
+
+def _image_interval(predictions: Sequence[Prediction]) -> list[float] | None:
+    return auroc_interval(*_images(predictions))
+
+
+def _images(predictions: Sequence[Prediction]) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and scores."""
+    return np.array([p.label for p in predictions]), np.array([p.image_score for p in predictions])
 
 
 def _auroc(labels: np.ndarray, scores: np.ndarray) -> float | None:
@@ -178,11 +189,12 @@ def write_results(
     timing: Mapping[str, Any],
     branches: Mapping[str, Mapping[str, Any]] | None = None,
     thresholds: Mapping[str, Any] | None = None,
+    maps: str = "",
 ) -> Path:
     """Write `{class}_{epochs}ep_{batch}bs.md` (six figures, three decimals) and `.json` (everything, full precision).
 
-    A metric that is undefined is `null` in the JSON and `nan` in the Markdown. `config`, `versions` and `timing` go
-    into the JSON as they are.
+    After its figures the Markdown has a line for each interval that is defined. A metric that is undefined is `null`
+    in the JSON and `nan` in the Markdown. `config`, `versions` and `timing` go into the JSON as they are.
 
     Args:
         folder: made when missing.
@@ -191,6 +203,7 @@ def write_results(
             follow in both files: `branches` in the JSON, a line with the name and one with figures in the Markdown.
         thresholds: JSON values of `evaluation.thresholds.Thresholds`; a sample is called anomalous when its `raw_max`
             is above `image`.
+        maps: see `evaluation.protocol.protocol`.
 
     Returns:
         The path of the JSON file.
@@ -201,24 +214,20 @@ def write_results(
         "AUPRO@30% & AUPRO@10% & AUPRO@5% & AUPRO@1% & P-AUROC & I-AUROC",
         _six_figures(metrics),
         *(line for branch, own in (branches or {}).items() for line in (branch, _six_figures(own))),
+        *_interval_lines({"": metrics, **(branches or {})}),
     ]
-    samples = [
-        {
-            "defect": p.defect,
-            "stem": p.stem,
-            "label": int(p.label),
-            "image_score": float(p.image_score),
-            "raw_max": float(p.raw_max),
-            "seconds": float(p.seconds),
-        }
-        for p in predictions
-    ]
-    record: dict[str, Any] = {"class_name": class_name, **metrics}
+    made_by = protocol(predictions[0].aupro_map.shape, maps)
+    record: dict[str, Any] = {"class_name": class_name, "format": FORMAT, "protocol": made_by, **metrics}
     if branches:
         record["branches"] = dict(branches)
     if thresholds:
         record["thresholds"] = dict(thresholds)
-    record |= {"samples": samples, "config": dict(config), "versions": dict(versions), "timing": dict(timing)}
+    record |= {
+        "samples": [_sample(p) for p in predictions],
+        "config": dict(config),
+        "versions": dict(versions),
+        "timing": dict(timing),
+    }
     path = Path(folder) / f"{name}.json"
     write_json(path, record)
     with atomic_path(path.with_suffix(".md")) as temporary:
@@ -226,6 +235,26 @@ def write_results(
     return path
 
 
+def _sample(p: Prediction) -> dict[str, Any]:
+    return {
+        "defect": p.defect,
+        "stem": p.stem,
+        "label": int(p.label),
+        "image_score": float(p.image_score),
+        "raw_max": float(p.raw_max),
+        "seconds": float(p.seconds),
+    }
+
+
 def _six_figures(metrics: Mapping[str, Any]) -> str:
     figures = [metrics["aupro"][str(limit)] for limit in AUPRO_LIMITS] + [metrics["p_auroc"], metrics["i_auroc"]]
     return " & ".join("nan" if figure is None else f"{figure:.3f}" for figure in figures)
+
+
+def _interval_lines(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for each part, the whole ("") or a branch, whose interval is defined."""
+    return [
+        f"I-AUROC{f' of {name}' if name else ''}, 95 % interval over images: {ends[0]:.3f} to {ends[1]:.3f}"
+        for name, metrics in parts.items()
+        if (ends := metrics.get("i_auroc_interval"))
+    ]

@@ -92,6 +92,7 @@ class ClassRun:
         """maps_folder: where maps go as `CLASS/test/DEFECT/STEM.tiff`, float32; None writes none."""
         self.class_name, self.maps_folder, self.with_pictures = class_name, maps_folder, with_pictures
         self.thresholds = thresholds
+        self.maps = ""  # the kind of map
         self.predictions: list[Prediction] = []
         self.branches: dict[str, list[Prediction]] = {}
         self.samples: list[ReportSample] = []
@@ -135,7 +136,7 @@ class ClassRun:
                 gt=gt,
             )
 
-        prediction = predict(found)
+        prediction, self.maps = predict(found), type(found).__name__
         self.predictions.append(prediction)
         for name, scored in (branches or {}).items():
             self.branches.setdefault(name, []).append(predict(scored))
@@ -171,7 +172,7 @@ class ClassRun:
         key = (self.class_name, epochs, batch_size)
         thresholds = None if self.thresholds is None else self.thresholds.as_json()
         made = config, versions(), timing
-        path = write_results(folder, *key, metrics, self.predictions, *made, branches, thresholds)
+        path = write_results(folder, *key, metrics, self.predictions, *made, branches, thresholds, self.maps)
         try:
             write_report(path, self.samples)
         except ImportError as error:

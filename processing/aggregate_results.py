@@ -4,7 +4,8 @@
     python processing/aggregate_results.py --quantitative_folder A B C --format html --output comparison.html
 
 Classes are taken from the result files. Results with different settings are never averaged: each run has its own table,
-and one table compares their means. Each method has its own folder; several folders show methods beside each other.
+and one table compares their means. Runs that differ in nothing but their seed have a table of mean ± deviation besides.
+Each method has its own folder; several folders show methods beside each other.
 """
 
 import argparse
@@ -16,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from evaluation.tables.formats import to_csv, to_latex, to_markdown
 from evaluation.tables.published import comparison_tables, load_published
 from evaluation.tables.runs import load_folders
-from evaluation.tables.tables import class_table, defect_table, means_table
+from evaluation.tables.seeds import seed_tables
+from evaluation.tables.tables import class_table, defect_table, interval_table, means_table
 from utils.cli import run
 from utils.errors import UserError
 from utils.files import atomic_path
@@ -61,9 +63,9 @@ def main(argv: list[str] | None = None) -> int:
         page = write_comparison(arguments.output, runs, arguments.dataset)
         print(f"{to_markdown(means_table(runs))}\npage: {page}")
         return 0
-    tables = [table for r in runs for table in (class_table(r), defect_table(r))]
+    tables = [t for r in runs for t in (class_table(r), defect_table(r), interval_table(r)) if t is not None]
     if len(runs) > 1:
-        tables.append(means_table(runs))
+        tables += [*seed_tables(runs), means_table(runs)]
     tables += comparison_tables(runs, arguments.dataset)
     if arguments.format == "csv":
         text = to_csv(tables)

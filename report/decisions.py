@@ -16,7 +16,8 @@ def verdict(label: bool, score: float, threshold: float | None) -> str | None:
     """What the decision "above the threshold is anomalous" means for a sample; None without a threshold.
 
     Args:
-        label: True = anomalous. score: `raw_max`.
+        label: True = anomalous.
+        score: `raw_max`.
     """
     if threshold is None:
         return None

@@ -218,8 +218,9 @@ def _branch_table(runs: Sequence[Run], class_name: str) -> Table:
 
 def _details(result: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
     """Heading → names and values of all that the result file says of how it was made."""
-    parts = {"Settings": "config", "Versions": "versions", "Timing": "timing", "Thresholds": "thresholds"}
-    return {heading: list(_flat(result[key])) for heading, key in parts.items() if result.get(key)}
+    parts = ("config", "protocol", "versions", "timing", "thresholds")
+    names = {"config": "Settings"}
+    return {names.get(key, key.capitalize()): list(_flat(result[key])) for key in parts if result.get(key)}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -32,7 +32,8 @@ def map_png(values: np.ndarray, ends: tuple[float, float], colours: str) -> str:
     """A map in the colours of a scale → paletted PNG, as a data URI.
 
     Args:
-        values: (H, W); NaN is drawn grey. ends: of the colour scale; what lies beyond takes the colour of its end.
+        values: (H, W); NaN is drawn grey.
+        ends: of the colour scale; what lies beyond takes the colour of its end.
         colours: name of one of matplotlib's colour maps.
     """
     invalid = ~np.isfinite(values)

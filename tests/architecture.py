@@ -17,7 +17,7 @@ FLOORS = (
 )
 """Rooms, from below. A room's files import of their own and of floors below; scripts import everything but scripts."""
 ROOMS = tuple(room for floor in FLOORS for room in floor)
-FOLDERS = (*ROOMS, "benchmarks", "tests")
+FOLDERS = (*ROOMS, "benchmarks", "examples", "tests")
 APART = {"models": "datasets"}  # though it lies below: samples come to methods as what they need of them
 
 REGISTRY = "models.methods"  # alone knows the methods by name

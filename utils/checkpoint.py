@@ -47,7 +47,8 @@ def lock_run(name: CheckpointName, method: str) -> AbstractContextManager[None]:
     """Hold the right to write the files of a run: no other command trains or calibrates it meanwhile.
 
     Args:
-        name: of the run. method: begin of its files' names, CFM or DBMRNet.
+        name: of the run.
+        method: begin of its files' names, CFM or DBMRNet.
 
     Raises:
         UserError: another process holds it, or the class's name is too long for the files' names.
@@ -156,8 +157,11 @@ def save_checkpoint(
     """Write every state to its file, then the settings with the files' hashes.
 
     Args:
-        name: of the run. part: name of the settings file. states: state dict of each part; an empty one is left out.
-        settings: JSON values. suffix: of the states' files, see `save_state`.
+        name: of the run.
+        part: name of the settings file.
+        states: state dict of each part; an empty one is left out.
+        settings: JSON values.
+        suffix: of the states' files, see `save_state`.
     """
     hashes = {}
     for weights in (part, *states):  # thresholds of the weights that are replaced

@@ -24,7 +24,10 @@ def download(url: str, target: Path, size: int, sha256: str) -> None:
     same time wait for the first of them.
 
     Args:
-        url: where the file is. target: where it goes; its folder is created. size: in bytes. sha256: hexadecimal.
+        url: where the file is.
+        target: where it goes; its folder is created.
+        size: in bytes.
+        sha256: hexadecimal.
 
     Raises:
         OSError: the server cannot be reached, refuses, or breaks off; what has arrived is kept.

@@ -40,7 +40,8 @@ def training_record(
     """What is kept of a training beside its settings, as JSON values.
 
     Args:
-        images: number that was trained on. hashes: of the training images, see `datasets.records.hash_images`.
+        images: number that was trained on.
+        hashes: of the training images, see `datasets.records.hash_images`.
         seconds: that were spent, by name.
     """
     manifest = data_manifest(dataset_path, class_name)
@@ -202,7 +203,9 @@ def wandb_logger(
     """A function that logs the entry of an epoch to Weights & Biases; it does nothing when `mode` is `disabled`.
 
     Args:
-        mode: see `wandb.init`. name: of the run. config: its dataclass of settings.
+        mode: see `wandb.init`.
+        name: of the run.
+        config: its dataclass of settings.
 
     Raises:
         UserError: Weights & Biases is not installed, or cannot be reached or logged in to.

@@ -11,7 +11,8 @@ class ViewSettings:
     """A square part of the frame on a grid of its own.
 
     kind: `object`, the square around the valid points; `frame`, all of it, padded to a square.
-    size: side S of the view's grid in pixels. margin: the square around the object is larger by this share of its side.
+    size: side S of the view's grid in pixels.
+    margin: the square around the object is larger by this share of its side.
     """
 
     kind: Literal["object", "frame"] = "object"

@@ -10,11 +10,17 @@ from evaluation.tables.tables import Table, mean
 from utils.errors import UserError
 
 PUBLISHED_FILE = Path(__file__).parents[1] / "published_results.json"
+MARKS = {
+    "read": "read where the method's own authors give it",
+    "secondary": "read where others quote it, not in the method's own paper",
+    "from memory": "not looked up, may be wrong",
+}
 PUBLISHED_METRICS = {"I-AUROC": "i_auroc", "P-AUROC": "p_auroc", "AUPRO@30%": "aupro_0.3", "AUPRO@1%": "aupro_0.01"}
 
 
 def load_published() -> dict[str, dict[str, Any]]:
-    """Published fractions: dataset → `title`, `classes`, and metric → method → `per_class`, `mean`, `source`."""
+    """Published fractions: dataset → `title`, `classes`, and metric → method → `per_class`, `mean`, `source`,
+    `mark`, one of MARKS."""
     content = json.loads(PUBLISHED_FILE.read_text(encoding="utf-8"))
     return {name: value for name, value in content.items() if isinstance(value, dict)}
 
@@ -31,7 +37,7 @@ def published_tables(runs: Sequence[Run], published: dict[str, Any]) -> list[Tab
         methods = published.get(key, {})
         if not methods:
             continue
-        rows = [(m, [*(f["per_class"] or [None] * len(classes)), f["mean"]]) for m, f in methods.items()]
+        rows = [(marked(m, f), [*(f["per_class"] or [None] * len(classes)), f["mean"]]) for m, f in methods.items()]
         notes = [_sources(methods)]
         for run in runs:
             ours = [metric_of(run.results.get(name), METRICS[metric]) for name in classes]
@@ -81,4 +87,11 @@ def _sources(methods: dict[str, Any]) -> str:
     for method, figures in methods.items():
         by_source.setdefault(figures["source"], []).append(method)
     parts = [f"{', '.join(names)}: {source}" for source, names in by_source.items()]
-    return f"Published figures: {'; '.join(parts)}."
+    marks = {figures["mark"] for figures in methods.values()} - {"read"}
+    meanings = [f" {mark}: {meaning}." for mark, meaning in MARKS.items() if mark in marks]
+    return f"Published figures: {'; '.join(parts)}.{''.join(meanings)}"
+
+
+def marked(method: str, figures: dict[str, Any]) -> str:
+    """A method's name, with how its figures are known unless they were read where its authors give them."""
+    return method if figures["mark"] == "read" else f"{method} ({figures['mark']})"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from evaluation.protocol import FORMAT, PROTOCOL_SETTINGS
 from utils.errors import UserError
 from utils.files import read_text, read_with
 
@@ -83,22 +84,30 @@ def load_runs(folder: Path) -> list[Run]:
     for path in sorted(Path(folder).glob("*.json")):
         if match := RESULT_NAME.fullmatch(path.stem):
             result = _read_result(path, match["class_name"])
-            values = ((result.get("config") or {}).get(key) for key in RUN_SETTINGS)
-            settings = ("" if value is None else str(value) for value in values)
-            groups.setdefault((match["run"], *settings), {})[match["class_name"]] = ResultFile(path, result)
+            key = match["run"], *run_settings(result).values()
+            groups.setdefault(key, {})[match["class_name"]] = ResultFile(path, result)
     if not groups:
         raise UserError(
             f"{folder}: expected result files named CLASS_{{EPOCHS}}ep_{{BATCH}}bs.json, found none; "
             "make them with an inference script and the same --quantitative_folder"
         )
-    telling = [i for i in range(1, len(RUN_SETTINGS) + 1) if len({key[i] for key in groups}) > 1]
+    names = ["", *run_settings({})]
+    telling = [i for i in range(1, len(names)) if len({key[i] for key in groups}) > 1]
     runs = []
     for key, files in groups.items():
-        settings = (f"{RUN_SETTINGS[i - 1]} {key[i]}" for i in telling if key[i])
+        settings = (f"{names[i]} {key[i]}" for i in telling if key[i])
         results = {name: file.content for name, file in files.items()}
-        run = Run(", ".join([key[0], *settings]), key[1 + RUN_SETTINGS.index("method")], results, files)
+        run = Run(", ".join([key[0], *settings]), key[names.index("method")], results, files)
         runs += [run, *_branches(run)]
     return runs
+
+
+def run_settings(result: dict[str, Any]) -> dict[str, str]:
+    """Name → text of what sets runs apart in a result file; empty where it is not told, as in old files."""
+    config, protocol = result.get("config") or {}, result.get("protocol") or {}
+    values = {key: config.get(key) for key in RUN_SETTINGS}
+    values |= {f"protocol {key}": protocol.get(key) for key in PROTOCOL_SETTINGS}
+    return {name: "" if value is None else str(value) for name, value in values.items()}
 
 
 def _branches(run: Run) -> list[Run]:
@@ -128,6 +137,9 @@ def _parse_result(path: Path) -> dict[str, Any]:
     """Content of a result file. Raises one of Python's own exceptions where a figure is not there."""
     result = dict(json.loads(read_text(path)))
     dict(result.get("config") or {})
+    dict(result.get("protocol") or {})
+    if (found := result.get("format", FORMAT)) != FORMAT:
+        raise ValueError(f"expected format {FORMAT}, found {found!r:.60}, perhaps of a newer version of this program")
     for name, metrics in (("the file", result), *result.get("branches", {}).items()):
         needed = REQUIRED_KEYS if metrics is result else REQUIRED_KEYS[1:]
         if missing := [key for key in needed if key not in metrics]:
@@ -136,6 +148,8 @@ def _parse_result(path: Path) -> dict[str, Any]:
         figures += [defect[key] for defect in metrics["per_defect"].values() for key in DEFECT_METRICS.values()]
         if wrong := [figure for figure in figures if not isinstance(figure, float | int | None)]:
             raise ValueError(f"expected numbers as figures, found {wrong[0]!r:.60}")
+        for part in (metrics, *metrics["per_defect"].values()):
+            interval_of(part)
     return result
 
 
@@ -145,3 +159,16 @@ def metric_of(result: dict[str, Any] | None, path: tuple[str, ...]) -> float | N
     for key in path if result is not None else ():
         value = value[key]
     return value
+
+
+def interval_of(metrics: dict[str, Any]) -> tuple[float | None, float | None]:
+    """Ends of the 95 % interval of I-AUROC; (None, None) where it is undefined or not told, as in old files.
+
+    Raises:
+        ValueError, TypeError: there is something else.
+    """
+    ends = metrics.get("i_auroc_interval")
+    if ends is None:
+        return None, None
+    low, high = ends
+    return float(low), float(high)

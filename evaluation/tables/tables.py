@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from evaluation.tables.runs import DEFECT_METRICS, METRICS, Run, metric_of
+from evaluation.tables.runs import DEFECT_METRICS, METRICS, Run, interval_of, metric_of
+
+COUNT = "seeds"
+"""Heading of a column of numbers of seeds, which are whole."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,8 @@ class Table:
     columns: list[str]
     rows: list[tuple[str, list[float | None]]]
     notes: list[str] = field(default_factory=list)
+    deviations: list[list[float | None]] = field(default_factory=list)
+    """Standard deviation of each figure, in the rows' order, None = none; empty for a table without."""
 
 
 def mean(figures: Sequence[float | None]) -> float | None:
@@ -46,6 +51,18 @@ def defect_table(run: Run) -> Table:
         for defect, figures in result["per_defect"].items()
     ]
     return Table(_title("Metrics per defect, against all good images", run), "defect", list(DEFECT_METRICS), rows)
+
+
+def interval_table(run: Run) -> Table | None:
+    """I-AUROC of each class and each of its defects with its interval; None where the files hold no interval."""
+    rows = []
+    for name, result in run.results.items():
+        parts = {name: result, **{f"{name} / {defect}": of for defect, of in result["per_defect"].items()}}
+        rows += [(label, [of["i_auroc"], *interval_of(of)]) for label, of in parts.items()]
+    if all(low is None for _, (_, low, _) in rows):
+        return None
+    notes = ["low, high: 95 % interval, bootstrap over the good and over the defective images; -: it says nothing."]
+    return Table(_title("I-AUROC and its interval over images", run), "class", ["I-AUROC", "low", "high"], rows, notes)
 
 
 def means_table(runs: Sequence[Run]) -> Table:

@@ -38,7 +38,9 @@ class DBMRNet(Method):
     """Rebuilds hidden parts of both modalities; see `models/dbmrnet/README.md`."""
 
     name = title = "DBMRNet"
-    citation = "DBMRNet: see models/dbmrnet/README.md"
+    citation = (
+        "DBMRNet, masked dual-branch reconstruction; its model code was not released, see models/dbmrnet/README.md"
+    )
     epochs, batch_size = 300, 16
     branches: Mapping[str, str] = {"2D only": "2d", "3D only": "3d"}
 

@@ -70,7 +70,9 @@ const Comparison = (() => {
 
   function publishedLabel(method) {
     const benchmarks = new Set(DATA.published.map((other) => other.benchmark));
-    return benchmarks.size > 1 ? `${method.label}, ${method.benchmark}` : method.label;
+    const mark = method.marks[DATA.metrics[state.metric]];
+    const label = mark === "read" ? method.label : `${method.label} (${mark})`;
+    return benchmarks.size > 1 ? `${label}, ${method.benchmark}` : label;
   }
 
   // The classes of the runs that are shown and, beside published figures, the others of their benchmarks.

@@ -63,7 +63,8 @@ const ComparisonTables = (() => {
       }
       return cell;
     });
-    const head = whole ? rowHead(named(entry)) : rowHead(named(entry), small("not comparable"));
+    const count = entry.members.length > 1 ? [small(`${entry.members.length} seeds`)] : [];
+    const head = rowHead(named(entry), ...count, ...(whole ? [] : [small("not comparable")]));
     return make("tr", { class: whole ? null : "apart" }, head, ...cells);
   }
 

@@ -75,7 +75,10 @@ def test_per_defect_is_against_all_good_images(predictions: list[Prediction]) ->
     assert list(per_defect) == ["cut", "hole"]
     for defect, row in per_defect.items():
         alone = evaluate([p for p in predictions if p.defect in ("good", defect)])
-        assert row == {"i_auroc": alone["i_auroc"], "p_auroc": alone["p_auroc"], "aupro_0.3": alone["aupro"]["0.3"]}
+        assert row == {
+            **{key: alone[key] for key in ("i_auroc", "i_auroc_interval", "p_auroc")},
+            "aupro_0.3": alone["aupro"]["0.3"],
+        }
 
 
 def test_planted_weak_defect_scores_lower_than_strong_one() -> None:
@@ -85,8 +88,10 @@ def test_planted_weak_defect_scores_lower_than_strong_one() -> None:
         prediction("strong", i, rng, 2.0) for i in range(6)
     ]
     per_defect = evaluate(images)["per_defect"]
-    assert per_defect["strong"] == pytest.approx({"i_auroc": 1.0, "p_auroc": 1.0, "aupro_0.3": 1.0}, abs=1e-12)
-    assert all(per_defect["weak"][key] < 0.8 for key in per_defect["weak"])
+    figures = ("i_auroc", "p_auroc", "aupro_0.3")
+    assert [per_defect["strong"][key] for key in figures] == pytest.approx([1, 1, 1], abs=1e-12)
+    assert per_defect["strong"]["i_auroc_interval"] is None, "every draw gives 1"
+    assert all(per_defect["weak"][key] < 0.8 for key in figures)
 
 
 def test_label_comes_from_the_folder_even_when_the_mask_vanished(predictions: list[Prediction]) -> None:
@@ -114,8 +119,7 @@ def test_without_masks_only_images_are_scored(predictions: list[Prediction]) -> 
     assert metrics["p_auroc"] is None
     assert {*metrics["aupro"].values(), *metrics["aupro_exact"].values()} == {None}
     for defect, figures in metrics["per_defect"].items():
-        own = known["per_defect"][defect]["i_auroc"]
-        assert figures == {"i_auroc": own, "p_auroc": None, "aupro_0.3": None}
+        assert figures == known["per_defect"][defect] | {"p_auroc": None, "aupro_0.3": None}
 
 
 def test_all_zero_maps_give_chance_not_nan(predictions: list[Prediction]) -> None:
@@ -147,25 +151,34 @@ def test_refuses_an_empty_list() -> None:
 
 
 def test_result_files(predictions: list[Prediction], tmp_path: Path) -> None:
+    predictions[6] = replace(predictions[6], image_score=0.0)  # so that the interval is defined
     metrics = evaluate(predictions)
     config, versions, timing = {"extractor": "handcrafted"}, {"numpy": "2"}, {"seconds": 1.5}
-    path = write_results(tmp_path / "q", "bagel", 50, 4, metrics, predictions, config, versions, timing)
+    path = write_results(
+        tmp_path / "q", "bagel", 50, 4, metrics, predictions, config, versions, timing, maps="AnomalyMap"
+    )
+    low, high = metrics["i_auroc_interval"]
+    assert 0 <= low < metrics["i_auroc"] < high <= 1
     assert sorted(p.name for p in (tmp_path / "q").iterdir()) == ["bagel_50ep_4bs.json", "bagel_50ep_4bs.md"]
     figures = [metrics["aupro"][k] for k in ("0.3", "0.1", "0.05", "0.01")] + [metrics["p_auroc"], metrics["i_auroc"]]
     assert path.with_suffix(".md").read_text() == (
         "Metrics for class bagel with 50ep_4bs\n"
         "AUPRO@30% & AUPRO@10% & AUPRO@5% & AUPRO@1% & P-AUROC & I-AUROC\n"
         + " & ".join(f"{figure:.3f}" for figure in figures)
-        + "\n"
+        + f"\nI-AUROC, 95 % interval over images: {low:.3f} to {high:.3f}\n"
     )
     record = json.loads(path.read_text())
     assert list(record) == [
-        *("class_name", "aupro", "aupro_thresholds", "aupro_exact", "p_auroc", "i_auroc", "per_defect"),
-        *("samples", "config", "versions", "timing"),
+        *("class_name", "format", "protocol", "aupro", "aupro_thresholds", "aupro_exact"),
+        *("p_auroc", "i_auroc", "i_auroc_interval", "per_defect", "samples", "config", "versions", "timing"),
     ]
     assert {key: record[key] for key in metrics} == metrics, "full precision"
     assert (record["class_name"], record["config"], record["versions"]) == ("bagel", config, versions)
     assert record["timing"] == timing
+    assert record["format"] == 1
+    told = {"version": 1, "grid": "16×16", "maps": "AnomalyMap", "aupro_thresholds": 99}
+    assert {key: record["protocol"][key] for key in told} == told
+    assert record["protocol"]["aupro_limits"] == [0.3, 0.1, 0.05, 0.01]
     p = predictions[7]
     assert record["samples"][7] == {
         **{"defect": "hole", "stem": "002", "label": 1, "seconds": 0.25},

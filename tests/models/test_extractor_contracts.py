@@ -35,8 +35,8 @@ def stand_ins(
     torch.save(vit_state, folder / "dino.pth")
     model = {f"module.MAE_encoder.{name}": value for name, value in point_mae_state.items()}
     torch.save({"base_model": model}, folder / "point_mae.pth")
-    files = {"rgb_weights": folder / "dino.pth", "xyz_weights": folder / "point_mae.pth"}
-    return {"dino_pointmae": ExtractorOptions(keep_blocks=1, **files)}
+    files = ExtractorOptions(rgb_weights=folder / "dino.pth", xyz_weights=folder / "point_mae.pth", keep_blocks=1)
+    return {"dino_pointmae": files}
 
 
 class Case:

@@ -78,8 +78,10 @@ def test_page_tells_the_figures_and_the_decisions(tmp_path: Path) -> None:
     assert page == tmp_path / "gear_12ep_4bs/report.html"
     found, result = Reader(page), json.loads(path.read_text())
     words = " ".join(found.words.split())
+    low, high = result["i_auroc_interval"]
     tiles = (
-        f"I-AUROC {result['i_auroc']:.3f} images P-AUROC {result['p_auroc']:.3f} pixels "
+        f"I-AUROC {result['i_auroc']:.3f} images, 95 % interval {low:.3f} to {high:.3f} "
+        f"P-AUROC {result['p_auroc']:.3f} pixels "
         f"AUPRO@30% {result['aupro']['0.3']:.3f} 99 thresholds AUPRO@30% {result['aupro_exact']['0.3']:.3f} exact "
         f"AUPRO@1% {result['aupro']['0.01']:.3f} 99 thresholds AUPRO@1% {result['aupro_exact']['0.01']:.3f} exact"
     )
@@ -89,7 +91,7 @@ def test_page_tells_the_figures_and_the_decisions(tmp_path: Path) -> None:
     rows = {row[0]: row[1:4] for row in found.table("defect")}
     assert rows == {"defect": ["images", "caught", "missed"], "cut": ["3", "2", "1"], "hole": ["2", "1", "1"]}
     figures = [f"{result['per_defect']['cut'][key]:.3f}" for key in ("i_auroc", "p_auroc", "aupro_0.3")]
-    assert found.table("defect")[1][4:] == figures
+    assert [*found.table("defect")[1][4:5], *found.table("defect")[1][6:]] == figures
     names = [f"{s['defect']}/{s['stem']}" for s in found.data["index"]["samples"]]
     assert names == ["cut/005", "hole/003", "good/001", "good/002", "cut/006", "good/000", "hole/004", "cut/007"]
     verdicts = [s["verdict"] for s in found.data["index"]["samples"]]
