@@ -149,7 +149,9 @@ class CnnNormals:
         return (1 - estimate_normals(xyz, valid, self.settings.normals)[0]) / 2
 
     def _features(self, images: Tensor) -> Tensor:
-        """All levels on the grid of cells: (B, D, c, c) float32."""
+        """All levels on the grid of cells: (B, D, c, c) float32. On a CPU image by image, which takes less memory."""
+        if images.device.type == "cpu" and len(images) > 1:
+            return torch.cat([self._features(image[None]) for image in images])
         settings = self.settings
         cells = images.shape[-1] // settings.cell
         on_gpu = images.device.type == "cuda"  # on CPUs small convolutions are no faster in bf16
