@@ -195,4 +195,5 @@ def _normal_change(cloud: Tensor, valid: Tensor) -> Tensor:
     down, right = torch.gradient(cloud, dim=(1, 2))
     normals = functional.normalize(torch.linalg.cross(right, down, dim=0), dim=0)  # (3, H, H)
     sums = functional.avg_pool2d(torch.cat([normals, inside[None]]) * inside, 5, stride=1, padding=2)
-    return (1 - sums[:3].norm(dim=0) / sums[3].clamp(min=1e-6)) * inside
+    length = sums[:3].square().sum(dim=0).sqrt()  # `norm` takes eighty times as long along this axis
+    return (1 - length / sums[3].clamp(min=1e-6)) * inside
