@@ -9,12 +9,12 @@ source settings.sh
 OUT="$RESULTS/demo"
 DEMO_CLASSES="${DEMO_CLASSES:-gear biscuit cap}"
 DEMO_EPOCHS="${DEMO_EPOCHS:-12}"                 # of CFM, on 30 images a class; a narrow mapper, which trains faster
-DEMO_DBMRNET_EPOCHS="${DEMO_DBMRNET_EPOCHS:-20}" # of DBMRNet, on 40
+DEMO_DBMRNET_EPOCHS="${DEMO_DBMRNET_EPOCHS:-16}" # of DBMRNet, on 40
 rm -rf "$OUT"
 
 for class_name in $DEMO_CLASSES; do # a dataset of its own for each, so that the first pictures are soon there
   scenes="$OUT/scenes_$class_name"
-  "$VENV_PYTHON" processing/make_scenes.py "$scenes" --classes "$class_name" --train 40 --validation 10 --test 4 --seed 0
+  "$VENV_PYTHON" processing/make_scenes.py "$scenes" --classes "$class_name" --train 40 --validation 10 --test 3 --seed 0
   "$VENV_PYTHON" processing/preprocess_mvtec.py "$scenes" --target_dir "${scenes}_preprocessed"
   "$VENV_PYTHON" cfm_training.py --dataset_path "${scenes}_preprocessed" --class_name "$class_name" \
     --extractor cnn_normals --mapper mlp --shots 30 --checkpoint_savepath "$OUT/checkpoints" --epochs_no "$DEMO_EPOCHS"
