@@ -33,7 +33,8 @@ def main(argv: list[str] | None = None, plan: Plan | None = None) -> int:
     """Run what is missing and print the table.
 
     Args:
-        argv: the command line. plan: another than the published one.
+        argv: the command line.
+        plan: another than the published one.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the rows to this file, after every training")

@@ -34,7 +34,8 @@ def train_and_evaluate(job: Training, plan: Plan, root: Path, scratch: Path) -> 
     """Train one network.
 
     Args:
-        root: of the preprocessed scenes. scratch: writable; the log of the training goes there.
+        root: of the preprocessed scenes.
+        scratch: writable; the log of the training goes there.
 
     Returns:
         A row for each of its variations: `variation`, `class`, `seed` and METRICS.

@@ -20,8 +20,9 @@ METRICS = {
 class Variation:
     """What differs from BASE and the defaults.
 
-    model: fields of ModelSettings; a network with others is trained anew. score, fusion, checkpoint: options of
-    `dbmrnet_inference.py`. to_points: the 3D residual is the distance to the nearest rebuilt point, not to its plane.
+    model: fields of ModelSettings; a network with others is trained anew.
+    score, fusion, checkpoint: options of `dbmrnet_inference.py`.
+    to_points: the 3D residual is the distance to the nearest rebuilt point, not to its plane.
     """
 
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -93,7 +94,8 @@ def trainings(
     """The networks to train, class by class; each serves all variations of its settings.
 
     Args:
-        names: keys of VARIATIONS. done: (variation, class, seed) of rows that are there already.
+        names: keys of VARIATIONS.
+        done: (variation, class, seed) of rows that are there already.
     """
     groups: dict[tuple[str, int, ModelSettings], list[str]] = {}
     for class_name in plan.classes:

@@ -53,7 +53,9 @@ def run_apart(task: Task, seconds: float, say: Callable[[str], None]) -> dict[st
     """Do a step in a process of its own.
 
     Args:
-        task: the step. seconds: after which it is ended. say: called with each line that it prints, at once.
+        task: the step.
+        seconds: after which it is ended.
+        say: called with each line that it prints, at once.
 
     Returns:
         `status` (passed, failed or skipped), `reason`, `seconds`, and all that it told, `answers`.

@@ -47,7 +47,8 @@ class Task:
         """Report a figure.
 
         Args:
-            name, value, unit: of it. least, most: its target, one of them or none.
+            name, value, unit: of it.
+            least, most: its target, one of them or none.
             floor: what it would be if arithmetic alone took time, at the rate that the machine was measured to have.
         """
         target = least if least is not None else most

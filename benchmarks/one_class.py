@@ -11,7 +11,8 @@ def extrapolate(what: str, rows: dict[str, dict[str, Any]]) -> dict[str, dict[st
     """Seconds of a class by precision.
 
     Args:
-        what: the kind; of `dbmrnet` the preset `full` is taken. rows: its figures by name.
+        what: the kind; of `dbmrnet` the preset `full` is taken.
+        rows: its figures by name.
 
     Returns:
         Of each precision: `once` (tokens extracted, or inputs prepared), `training`, their `total`, and of one `step`.

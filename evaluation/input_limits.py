@@ -25,7 +25,8 @@ class Measure:
     """How a measure is judged and told.
 
     Attributes:
-        name: in words. scale, unit: from the stored number to the told one.
+        name: in words.
+        scale, unit: from the stored number to the told one.
         slack: by which limits are widened besides, in the stored unit; if `relative`, as a share of the nominal median.
         below: whether values below the nominal ones matter too.
         question: what to look for where it is outside.
@@ -63,7 +64,8 @@ def limits(inputs: Mapping[str, Sequence[float]], rank: int) -> Limits:
     image threshold (`evaluation.thresholds`); with them, by far fewer.
 
     Args:
-        inputs: measure → its values on n nominal images. rank: conformal rank among them, in 1 … n.
+        inputs: measure → its values on n nominal images.
+        rank: conformal rank among them, in 1 … n.
     """
     found: dict[str, tuple[float | None, float | None]] = {}
     for name, values in inputs.items():

@@ -16,8 +16,9 @@ def protocol(shape: tuple[int, ...], maps: str) -> dict[str, Any]:
     """The protocol as JSON values.
 
     Args:
-        shape: (H, W) of the grid, in pixels. maps: name of the class in `models.anomaly_map` that normalises the map
-            for AUPRO and P-AUROC and takes the image score from it; empty where it is not known.
+        shape: (H, W) of the grid, in pixels.
+        maps: name of the class in `models.anomaly_map` that normalises the map for AUPRO and P-AUROC and takes the
+            image score from it; empty where it is not known.
     """
     return {
         "version": PROTOCOL_VERSION,

@@ -156,8 +156,10 @@ def map_metrics(
 
     Args:
         maps: (H, W) of each test image, finite, higher = more anomalous; sizes may differ.
-        gts: (H, W) bool of each map, True = anomalous; None = not known. labels: True = the image is anomalous.
-        limit: FPR in (0, 1] up to which AUPRO is integrated. thresholds: of its curve, None = all distinct scores.
+        gts: (H, W) bool of each map, True = anomalous; None = not known.
+        labels: True = the image is anomalous.
+        limit: FPR in (0, 1] up to which AUPRO is integrated.
+        thresholds: of its curve, None = all distinct scores.
 
     Returns:
         `au_pro`, `au_roc` of the images and `p_auroc` of the pixels, in [0, 1]; None where good or defective images,

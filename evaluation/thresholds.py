@@ -66,7 +66,8 @@ class Thresholds:
         image: a part is anomalous when the maximum of its map is above.
         map: around such a maximum, the defect reaches as far as the map is above this; at most `image`.
         typical: level of the map on a nominal part.
-        images: nominal images behind the thresholds. rank: place of the thresholds among their sorted values, from 1.
+        images: nominal images behind the thresholds.
+        rank: place of the thresholds among their sorted values, from 1.
         source: "validation" or "hold-out".
         inputs: limits of what a part's input is like, see `evaluation.input_limits`; empty where that is not known.
     """
@@ -135,7 +136,8 @@ def conformal_rank(count: int, rate: float) -> int:
     is more than `count`, no score will do; the largest exceeds 1 / (count + 1) only.
 
     Args:
-        count: ≥ 1. rate: in (0, 1).
+        count: ≥ 1.
+        rate: in (0, 1).
 
     Returns:
         In 1 … count.
@@ -150,7 +152,8 @@ def measure(smoothed: np.ndarray, foreground: np.ndarray) -> tuple[float, float,
     """Maximum, level and median of one nominal image's map, as in `NominalScores`.
 
     Args:
-        smoothed: (H, W) raw map. foreground: (H, W) bool, True = the object; all of the map counts where there is none.
+        smoothed: (H, W) raw map.
+        foreground: (H, W) bool, True = the object; all of the map counts where there is none.
     """
     values = np.sort(smoothed[foreground] if foreground.any() else smoothed.reshape(-1))
     above = math.floor(MAP_SHARE * len(values))
@@ -198,7 +201,9 @@ def load_thresholds(
     """Thresholds for maps that were made with these settings and weights.
 
     Args:
-        path: of the nominal scores. settings, weights: see `NominalScores`. rate: false-alarm rate in (0, 1).
+        path: of the nominal scores.
+        settings, weights: see `NominalScores`.
+        rate: false-alarm rate in (0, 1).
 
     Returns:
         The thresholds, or None and the reason.

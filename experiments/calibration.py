@@ -25,7 +25,10 @@ def calibrate_class(
     """Make the thresholds of a detector from the good samples that it was not trained on, and say what they promise.
 
     Args:
-        pipeline: of the detector. split: of its class. path: where the scores go. weights: hash of its weights.
+        pipeline: of the detector.
+        split: of its class.
+        path: where the scores go.
+        weights: hash of its weights.
         skipped: see `datasets.sample.iter_samples`.
 
     Raises:
@@ -64,7 +67,8 @@ def nominal_scores(pipeline: Pipeline, samples: Iterable[Sample], source: str, w
     """Scores of samples without defects that the weights were not trained on.
 
     Args:
-        pipeline: of the detector. source, weights: see `NominalScores`.
+        pipeline: of the detector.
+        source, weights: see `NominalScores`.
 
     Returns:
         None without any sample.

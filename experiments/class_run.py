@@ -41,7 +41,8 @@ def reserved(
     """Hold the right to write the results of a class, before work begins; no other evaluation writes the same files.
 
     Args:
-        class_name, epochs, batch_size: of the run. images: to be tested.
+        class_name, epochs, batch_size: of the run.
+        images: to be tested.
         results, pictures, maps: folders, see `ClassRun`; None where nothing is written.
 
     Raises:
@@ -115,9 +116,11 @@ class ClassRun:
         """Take one test image.
 
         Args:
-            defect, stem: its folder and its file name. image: (H, W, 3) uint8. xyz: (H, W, 3) metres, invalid
-                points (0, 0, 0).
-            gt: (H, W) bool, True = anomalous; None = not known. found: what the detector says, on the CPU.
+            defect, stem: its folder and its file name.
+            image: (H, W, 3) uint8.
+            xyz: (H, W, 3) metres, invalid points (0, 0, 0).
+            gt: (H, W) bool, True = anomalous; None = not known.
+            found: what the detector says, on the CPU.
             seconds: spent on it.
             branches: what each branch of the detector says alone, on the CPU; the same names for every image.
             extra: more panels of the figure, see `panels.save_qualitative`.
@@ -158,7 +161,9 @@ class ClassRun:
         """Evaluate the predictions, and those of each branch, and write the result files and the report.
 
         Args:
-            folder: where they go. epochs, batch_size: of the run, for their names. config: how they were made.
+            folder: where they go.
+            epochs, batch_size: of the run, for their names.
+            config: how they were made.
             device: `cpu` or `cuda`, for the timing.
 
         Returns:

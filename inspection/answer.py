@@ -66,10 +66,12 @@ class Logged:
     """What the newest line of the log (`inspection.predictions`) on a sample says.
 
     Attributes:
-        sample: its name. key: hash of the files, detector and false-alarm rate that it holds for.
+        sample: its name.
+        key: hash of the files, detector and false-alarm rate that it holds for.
         rgb: path of the image, where known.
         score, anomalous: see `Answer`; None for a sample that failed, and `anomalous` without thresholds.
-        error: why it failed, or None. cleaned, reasons: see `Answer`.
+        error: why it failed, or None.
+        cleaned, reasons: see `Answer`.
     """
 
     sample: str

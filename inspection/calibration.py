@@ -24,7 +24,8 @@ def calibrate_on_parts(checkpoint: Path, folder: Path, **options: Any) -> None:
     """Make thresholds beside a checkpoint, and say what they promise, while no other command writes the run.
 
     Args:
-        checkpoint: see `find_run`. folder: of good parts that were not trained on. options: of `load_detector`.
+        checkpoint: see `find_run`.
+        folder: of good parts that were not trained on. options: of `load_detector`.
 
     Raises:
         UserError: no parts, such with a defect or that were trained on, or one that cannot be used.

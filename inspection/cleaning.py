@@ -25,7 +25,8 @@ def clean(
     """Remove the background of a raw scan.
 
     Args:
-        rgb: (h, w, 3) uint8. xyz: (h, w, 3) float32 metres, invalid points (0, 0, 0).
+        rgb: (h, w, 3) uint8.
+        xyz: (h, w, 3) float32 metres, invalid points (0, 0, 0).
         preprocessing: of the training data, as checkpoints hold it; None takes the published recipe for MVTec 3D-AD.
 
     Returns:

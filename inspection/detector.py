@@ -119,7 +119,8 @@ def load_detector(
 
     Args:
         checkpoint: a class's folder that holds one run, or any file of a run in it.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`. precision: `fp32`, `bf16`, or None for that of the run.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: `fp32`, `bf16`, or None for that of the run.
         false_alarm_rate: share of good parts that may be called anomalous, in (0, 1); None: decide nothing.
         rgb_weights, xyz_weights: of a run's extractor, instead of the public files.
 

@@ -20,7 +20,8 @@ def check_parts(pairs: Sequence[Pair], settings: Mapping[str, Any] | None) -> st
     """Refuse parts that were trained on, and such with a defect, by the files around them.
 
     Args:
-        pairs: of the parts. settings: of the checkpoint, None where it has none.
+        pairs: of the parts.
+        settings: of the checkpoint, None where it has none.
 
     Returns:
         Why it cannot be told what was trained on; None where it can.

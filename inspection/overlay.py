@@ -28,7 +28,9 @@ def draw(rgb: np.ndarray, answer: Answer, thresholds: Thresholds) -> np.ndarray:
     """Picture of an answer. Its colours mean the same for all parts of a detector: see `scale`.
 
     Args:
-        rgb: (h, w, 3) uint8, the image as given. answer: what was said of it. thresholds: behind the answer.
+        rgb: (h, w, 3) uint8, the image as given.
+        answer: what was said of it.
+        thresholds: behind the answer.
 
     Returns:
         (h', w', 3) uint8: w' is w, or the lowest multiple of it that is at least `MIN_WIDTH`; the image has as many

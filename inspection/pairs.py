@@ -39,7 +39,8 @@ def find_pairs(folder: Path, ignored: Path) -> tuple[list[Pair], list[str]]:
     .tiff, .tif, .npy clouds. Links to folders are followed, each folder is looked at once.
 
     Args:
-        folder: where to look; one that is not there holds nothing. ignored: not looked at, nor what is below.
+        folder: where to look; one that is not there holds nothing.
+        ignored: not looked at, nor what is below.
 
     Returns:
         The pairs by name, and what is wrong with other files: a missing partner, more than one, a name that cannot be

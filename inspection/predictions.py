@@ -46,7 +46,8 @@ class Predictions:
         """Read what is there, without the line and the temporary files that a killed run left unfinished.
 
         Args:
-            folder: where answers go. rate: false-alarm rate that was asked for.
+            folder: where answers go.
+            rate: false-alarm rate that was asked for.
 
         Raises:
             UserError: the log is damaged.
@@ -98,7 +99,8 @@ class Predictions:
         """Answer a sample, and write map, picture and line.
 
         Args:
-            pair: its files. sources: their hash, where it is known.
+            pair: its files.
+            sources: their hash, where it is known.
 
         Raises:
             UserError: the files cannot be read or used, or have changed meanwhile.

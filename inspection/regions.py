@@ -33,7 +33,8 @@ def find_regions(grid_map: np.ndarray, xyz: np.ndarray, thresholds: Thresholds) 
     padding or the image is smaller than the grid, gets those at its place that no other region has.
 
     Args:
-        grid_map: (S, S) raw map on the grid, not negative. xyz: (h, w, 3) metres, invalid points (0, 0, 0).
+        grid_map: (S, S) raw map on the grid, not negative.
+        xyz: (h, w, 3) metres, invalid points (0, 0, 0).
         thresholds: of the detector.
 
     Returns:
@@ -77,7 +78,9 @@ def _on_image(grid_box: Box, size: int, shape: tuple[int, ...]) -> Box:
     """Where a part of the grid lies on the image, cut at the frame; at least one pixel, on the border where outside.
 
     Args:
-        grid_box: on the grid. size: S. shape: begins with (h, w).
+        grid_box: on the grid.
+        size: S.
+        shape: begins with (h, w).
     """
     side = max(shape[:2])
     found = []

@@ -48,7 +48,8 @@ def summary(outcomes: Collection[tuple[Logged, bool]], problems: int = 0) -> str
     """What became of many parts.
 
     Args:
-        outcomes: of each part, and whether it was answered by this run. problems: files that are no part.
+        outcomes: of each part, and whether it was answered by this run.
+        problems: files that are no part.
     """
     answered = [(found.anomalous, new) for found, new in outcomes if found.error is None]
     counts = {decision(said).lower(): sum(one == said for one, _ in answered) for said in (True, False, None)}

@@ -74,8 +74,8 @@ def make_anomaly_map(psi_2d: Tensor, psi_3d: Tensor, aggregation: str) -> Anomal
     """Aggregate and smooth the discrepancies of one sample.
 
     Args:
-        psi_2d, psi_3d: (H, W) float32, 0 on the background. aggregation: `product`, `sum`, `max`,
-            `2d` or `3d`.
+        psi_2d, psi_3d: (H, W) float32, 0 on the background.
+        aggregation: `product`, `sum`, `max`, `2d` or `3d`.
     """
     return AnomalyMap(psi_2d, psi_3d, smooth(aggregate(psi_2d, psi_3d, aggregation)))
 

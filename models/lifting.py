@@ -25,7 +25,10 @@ from torch.nn import functional
 class LiftingOperator:
     """A sparse (P, T) matrix in compressed rows: row p holds `values[offsets[p]:offsets[p + 1]]` at those `indices`.
 
-    offsets: (P + 1,) int32; indices: (E,) int32 in [0, T); values: (E,) float32; n_tokens: T.
+    offsets: (P + 1,) int32.
+    indices: (E,) int32 in [0, T).
+    values: (E,) float32.
+    n_tokens: T.
     """
 
     offsets: Tensor

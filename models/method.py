@@ -49,7 +49,9 @@ class NominalData(Protocol):
         """The samples with their stems, read under a progress bar.
 
         Args:
-            label: of the bar. view: to make them with. stems: only these; None for all.
+            label: of the bar.
+            view: to make them with.
+            stems: only these; None for all.
 
         Raises:
             UserError: a sample cannot be used, and is not to be skipped; or none of all can.
@@ -111,7 +113,8 @@ class Plan(Protocol):
         """Learn from what was read.
 
         Args:
-            name: where the run's log and its state to resume from go. resume: go on from that state, if there is one.
+            name: where the run's log and its state to resume from go.
+            resume: go on from that state, if there is one.
             report: called with the log entry of each epoch.
         """
 
@@ -134,9 +137,11 @@ class Method(Protocol):
 
     Attributes:
         name: as results show it; files of its runs begin with it. Its key in `METHODS` is the same in small letters.
-        title: in full. citation: of the paper.
+        title: in full.
+        citation: of the paper.
         epochs, batch_size: defaults of these options.
-        parts: what follows the name in those of the weights' files. suffix: of these files.
+        parts: what follows the name in those of the weights' files.
+        suffix: of these files.
         branches: what evaluation also reports of each map: name → aggregation, see `AnomalyMap.branch`.
         reading: what a checkpoint's settings call the time that reading took.
     """
@@ -171,7 +176,9 @@ class Method(Protocol):
         """Prepare a training.
 
         Args:
-            data: to learn from. options: of all training. device: where to compute.
+            data: to learn from.
+            options: of all training.
+            device: where to compute.
 
         Raises:
             UserError: options that do not fit each other or the data.
@@ -184,7 +191,8 @@ class Method(Protocol):
         """Load a trained run.
 
         Args:
-            run: of this method. device: where it is to run.
+            run: of this method.
+            device: where it is to run.
             precision: `fp32`, `bf16`, or None for that of the run.
             options: values of `add_inference_options` by name; those that are absent have their defaults.
 

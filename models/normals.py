@@ -21,7 +21,8 @@ LEAST_DETERMINANT = 1e-3
 class NormalSettings:
     """The window, and what belongs to it.
 
-    radius: pixels; the window has 2·radius + 1 a side. sigma: deviation of the Gaussian weights, pixels.
+    radius: pixels; the window has 2·radius + 1 a side.
+    sigma: deviation of the Gaussian weights, pixels.
     step: metres; a neighbour whose depth differs by as much lies on another surface.
     """
 
@@ -34,7 +35,8 @@ def estimate_normals(xyz: Tensor, valid: Tensor, settings: NormalSettings) -> tu
     """Unit normals that point towards the camera, which is at the origin.
 
     Args:
-        xyz: (B, 3, H, W) metres in the camera's frame. valid: (B, H, W) bool, True = the pixel holds a point.
+        xyz: (B, 3, H, W) metres in the camera's frame.
+        valid: (B, H, W) bool, True = the pixel holds a point.
         settings: of the window.
 
     Returns:

@@ -83,7 +83,8 @@ def sample_by_torch(coordinates: Tensor, distances: Tensor, n_samples: int) -> T
     """The same picks on any device.
 
     Args:
-        coordinates: (B, 3, N) float32. distances: (B, N) float32, +inf, or −1 for a point that is skipped.
+        coordinates: (B, 3, N) float32.
+        distances: (B, N) float32, +inf, or −1 for a point that is skipped.
         n_samples: G.
 
     Returns:
@@ -178,7 +179,9 @@ def group_points(points: Tensor, centres: Tensor, group_size: int) -> Tensor:
     """Offsets from each centre to its nearest points (the centre itself among them).
 
     Args:
-        points: (N, 3). centres: (G, 3). group_size: M.
+        points: (N, 3).
+        centres: (G, 3).
+        group_size: M.
 
     Returns:
         (G, M, 3) neighbour − centre, in metres, not rescaled.

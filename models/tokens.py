@@ -61,8 +61,9 @@ class ModalityTokens:
 class Tokens:
     """Tokens of both modalities of one sample.
 
-    rgb: (T, D_2D) tokens of a square grid. xyz: (G, D_3D) tokens of point groups. Or both: (P, D) of a grid of cells,
-        which then takes the place of the pixel grid (`models.cells`).
+    rgb: (T, D_2D) tokens of a square grid.
+    xyz: (G, D_3D) tokens of point groups. Or both: (P, D) of a grid of cells, which then takes the place of the pixel
+        grid (`models.cells`).
     foreground: (P,) int64 flat indices into the pixel grid; P = 0 for a sample without a valid point.
     size: side H = W of the pixel grid.
     """
@@ -93,8 +94,11 @@ class Tokens:
 class PointGroups:
     """The groups that a cloud is cut into, and the operator that brings their tokens back to its pixels.
 
-    points: (N, 3) valid points, row-major. picks: (G,) int64, which of them are the centres. centres: (G, 3).
-    lift: (P, G). foreground: (P,) int64 flat pixel indices.
+    points: (N, 3) valid points, row-major.
+    picks: (G,) int64, which of them are the centres.
+    centres: (G, 3).
+    lift: (P, G).
+    foreground: (P,) int64 flat pixel indices.
     """
 
     points: Tensor
@@ -108,7 +112,9 @@ def group_clouds(xyz: Tensor, valid: Tensor, n_groups: int) -> list[PointGroups]
     """Sample the centres of organised clouds and make their geometry operators.
 
     Args:
-        xyz: (B, 3, H, W) float32 metres. valid: (B, H, W) bool, True = the pixel holds a point. n_groups: G.
+        xyz: (B, 3, H, W) float32 metres.
+        valid: (B, H, W) bool, True = the pixel holds a point.
+        n_groups: G.
 
     Returns:
         The groups of each cloud; where it has no valid point all centres are at the origin and P = 0.
@@ -130,7 +136,10 @@ def make_tokens(rgb: Tensor, xyz: Tensor, groups: PointGroups, size: int) -> Tok
     """Put the tokens of one sample together with their operators.
 
     Args:
-        rgb: (T, D_2D) tokens of a square grid. xyz: (G, D_3D). groups: of the same sample. size: of the grid.
+        rgb: (T, D_2D) tokens of a square grid.
+        xyz: (G, D_3D).
+        groups: of the same sample.
+        size: of the grid.
     """
     rgb_lift = bilinear_operator(round(len(rgb) ** 0.5), size, groups.foreground)
     return Tokens(ModalityTokens(rgb, rgb_lift), ModalityTokens(xyz, groups.lift), groups.foreground, size)
@@ -140,8 +149,10 @@ def cell_tokens(values: Tensor, rarity: Tensor | None, foreground: Tensor, size:
     """Tokens of one sample on the cells of its foreground.
 
     Args:
-        values: (2, P, D) of RGB and geometry. rarity: (2, P) of either, see ModalityTokens, or None.
-        foreground: (P,) int64 flat indices of cells. size: cells a side.
+        values: (2, P, D) of RGB and geometry.
+        rarity: (2, P) of either, see ModalityTokens, or None.
+        foreground: (P,) int64 flat indices of cells.
+        size: cells a side.
     """
     lift = CellOperator(0, len(foreground), len(foreground))
     rgb, xyz = (ModalityTokens(values[i], lift, None if rarity is None else rarity[i]) for i in range(2))

@@ -22,8 +22,10 @@ def make_view_map(psi_2d: Tensor, psi_3d: Tensor, aggregation: str, valid: Tenso
     """Aggregate, smooth and place the discrepancies of a view.
 
     Args:
-        psi_2d, psi_3d: (C, C) of its cells or pixels, 0 on the background. aggregation: see `make_anomaly_map`.
-        valid: (S, S) bool of the view's pixels, S a multiple of C, True = a point of the object. window: of the view.
+        psi_2d, psi_3d: (C, C) of its cells or pixels, 0 on the background.
+        aggregation: see `make_anomaly_map`.
+        valid: (S, S) bool of the view's pixels, S a multiple of C, True = a point of the object.
+        window: of the view.
 
     Returns:
         The maps on the frame's grid, 0 beyond the view; the discrepancies as they are, not smoothed.
@@ -43,7 +45,9 @@ def placing(size: int, start: float, side: float, frame: int = FRAME) -> Tensor:
     """(frame, size) matrix from a line of the view's pixels to one of the frame's: linear, 0 beyond the view.
 
     Args:
-        size: pixels of the view. start, side: of its window, see `Window`. frame: pixels of the frame.
+        size: pixels of the view.
+        start, side: of its window, see `Window`.
+        frame: pixels of the frame.
     """
     centres = ((torch.arange(frame, dtype=torch.float64) + 0.5) / frame - start) / side * size - 0.5  # in the view
     weights = (1 - (centres[:, None] - torch.arange(size)).abs()).clamp(min=0)

@@ -62,8 +62,11 @@ def process(
     """Make the samples that are not finished, and keep the manifest. To be called with the target locked.
 
     Args:
-        function: makes one sample. jobs: all samples of this call. target: root of the dataset to write.
-        done: what is done to them. workers: processes.
+        function: makes one sample.
+        jobs: all samples of this call.
+        target: root of the dataset to write.
+        done: what is done to them.
+        workers: processes.
         problems: takes what is wrong with samples.
         others: what the manifest lists besides, from earlier calls.
 
@@ -103,7 +106,8 @@ def without_source(target: Path, jobs: Sequence[Wanted], folders: str = "*/*/*")
     """A message on the clouds that belong to no job, since their source was moved or removed; none where all do.
 
     Args:
-        target: root of the dataset. jobs: all samples of this call.
+        target: root of the dataset.
+        jobs: all samples of this call.
         folders: pattern of the class/split/defect folders that the jobs fill.
     """
     names = {job.name for job in jobs}
@@ -118,8 +122,11 @@ def summary(target: Path, done: Done, class_name: str, problems: list[str], opti
     """What was done, and the next command.
 
     Args:
-        target: where the samples are. done: of `process`. class_name: of the next command.
-        problems: what is wrong with the other samples. options: of the next command, beyond dataset and class.
+        target: where the samples are.
+        done: of `process`.
+        class_name: of the next command.
+        problems: what is wrong with the other samples.
+        options: of the next command, beyond dataset and class.
 
     Raises:
         UserError: something could not be processed.

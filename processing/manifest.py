@@ -55,8 +55,9 @@ def stamped_share(path: Path, done: Preprocessing, sources: Sequence[Path]) -> f
     """Share of valid points from the stamp of a cloud's file; None unless it was made in exactly this way.
 
     Args:
-        path: of the cloud. done: what is to be done. sources: the files that it is to be made of; none where they were
-            overwritten, so that they cannot be compared.
+        path: of the cloud.
+        done: what is to be done.
+        sources: the files that it is to be made of; none where they were overwritten, so that they cannot be compared.
     """
     stamp = read_stamp(path)
     if stamp is None or stamp["preprocessing"] != done.as_json():

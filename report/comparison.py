@@ -30,7 +30,8 @@ def write_comparison(path: Path, runs: Sequence[Run], dataset: str) -> Path:
     """Write the page.
 
     Args:
-        path: of the HTML file. runs: at least one, of `evaluation.tables.runs.load_folders`.
+        path: of the HTML file.
+        runs: at least one, of `evaluation.tables.runs.load_folders`.
         dataset: whose published figures stand beside them, see `evaluation.tables.published.benchmarks`.
 
     Raises:
@@ -77,8 +78,11 @@ def entry(runs: Sequence[Run], members: Sequence[int], label: str, group: int, p
     """One row of the page: a run, or several that differ in their seed only.
 
     Args:
-        runs: all of them. members: indices of those that the entry stands for. label: its name.
-        group: number of the group of seeds that it belongs to. place: of the run in this group.
+        runs: all of them.
+        members: indices of those that the entry stands for.
+        label: its name.
+        group: number of the group of seeds that it belongs to.
+        place: of the run in this group.
 
     Returns:
         Its arguments but `runs`; `branch`, whether it is one; `seeds`; `partial`, the classes that only some members

@@ -15,7 +15,8 @@ def evaluation_curves(
     """The curves of one class as JSON values.
 
     Args:
-        predictions: every test image. metrics: of `evaluation.results.evaluate` for them; areas are taken from here.
+        predictions: every test image.
+        metrics: of `evaluation.results.evaluate` for them; areas are taken from here.
         threshold: of `raw_max`, or None.
 
     Returns:

@@ -48,7 +48,8 @@ def write_report(result_path: Path, samples: Sequence[ReportSample]) -> Path:
 
     Args:
         result_path: what `evaluation.results.write_results` wrote, perhaps with `thresholds`, the JSON of
-            `evaluation.thresholds.Thresholds.as_json`. samples: the test images behind it, at least one.
+            `evaluation.thresholds.Thresholds.as_json`.
+        samples: the test images behind it, at least one.
 
     Returns:
         The path of the page.

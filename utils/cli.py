@@ -203,7 +203,8 @@ def add_checkpoint_option(parser: argparse.ArgumentParser, checkpoints: str, fil
     """--checkpoint_folder: of every method's inference script.
 
     Args:
-        checkpoints: the method's own folder, the default. file_name: of its weights, for the help.
+        checkpoints: the method's own folder, the default.
+        file_name: of its weights, for the help.
     """
     parser.add_argument(
         "--checkpoint_folder",

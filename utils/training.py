@@ -61,8 +61,11 @@ def train_run(
     """Train for all epochs of a run; write its log, and from time to time the state to resume from.
 
     Args:
-        learner: in its first state. n_samples: number of training samples. config: of the run.
-        name: where its files go. part: of the settings' file name; the log lies beside it.
+        learner: in its first state.
+        n_samples: number of training samples.
+        config: of the run.
+        name: where its files go.
+        part: of the settings' file name; the log lies beside it.
         resume: go on from the run's last saved epoch, if there is one. The result is that of an uninterrupted run.
         report: called with the log entry of each epoch.
         save_seconds: least time between two saved states.
@@ -109,7 +112,9 @@ def save_run(
     """Write the finished run's checkpoint and remove its resume state.
 
     Args:
-        name, states, suffix: see `save_checkpoint`. method: its name, the settings' part. config: of the run.
+        name, states, suffix: see `save_checkpoint`.
+        method: its name, the settings' part.
+        config: of the run.
         record: what else to keep in the JSON (versions, commit, timing).
     """
     save_checkpoint(name, method, states, {"method": method, "config": asdict(config), **record}, suffix)
@@ -120,7 +125,10 @@ def is_finished(name: CheckpointName, part: str, weights: Path, config: RunConfi
     """Whether the run's checkpoint is there and was made with this configuration.
 
     Args:
-        name: of the run. part: of its settings' name. weights: a file of its weights. config: of the run to be.
+        name: of the run.
+        part: of its settings' name.
+        weights: a file of its weights.
+        config: of the run to be.
         resume: a run that is under way is to go on, whatever is finished: it was to replace that.
 
     Raises:

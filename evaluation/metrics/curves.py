@@ -11,7 +11,8 @@ def roc_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nd
     It is the exact PRO curve of regions of one pixel each, and like that one has its vertices only.
 
     Args:
-        labels: any shape, boolean, True = anomalous. scores: same shape, any unit, higher = more anomalous, no NaN.
+        labels: any shape, boolean, True = anomalous.
+        scores: same shape, any unit, higher = more anomalous, no NaN.
 
     Returns:
         False-positive rate and true-positive rate, float64 of one length, both ascending from 0 to 1.
@@ -37,7 +38,8 @@ def thin(x: np.ndarray, y: np.ndarray, points: int = 400, tolerance: float = 0.0
 
     Args:
         x, y: (K,) each, K ≥ 1, ascending both; `y` may jump where `x` repeats.
-        points: at most so many are kept, ≥ 2. tolerance: of y, > 0.
+        points: at most so many are kept, ≥ 2.
+        tolerance: of y, > 0.
 
     Returns:
         (k,) indices, ascending, the first and the last point among them.

@@ -15,7 +15,8 @@ def auroc_interval(labels: np.ndarray, scores: np.ndarray) -> list[float] | None
     are the 2.5 % and 97.5 % quantiles of the AUROCs of the draws. The seed is fixed: equal scores, equal interval.
 
     Args:
-        labels: (N,) bool, True = anomalous. scores: (N,) finite, higher = more anomalous.
+        labels: (N,) bool, True = anomalous.
+        scores: (N,) finite, higher = more anomalous.
 
     Returns:
         Both ends in [0, 1]; None where the draws say nothing: less than two good or two defective images, or the same

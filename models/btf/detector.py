@@ -83,7 +83,9 @@ def settings_for(
     """Settings, and the network where the features need one.
 
     Args:
-        features: one of FEATURES. backbone: None: the paper's. weights: file to use instead of the package's or hub's.
+        features: one of FEATURES.
+        backbone: None: the paper's.
+        weights: file to use instead of the package's or hub's.
         fraction: see BTFSettings.
 
     Raises:
@@ -106,7 +108,8 @@ def read_rows(
     """Rows of nominal samples, (n, 784, D) float32, n ≤ count; they can fill gigabytes, and are held once.
 
     Args:
-        samples: `count` of them at most. chosen, backbone: of `settings_for`, the backbone on `device`.
+        samples: `count` of them at most.
+        chosen, backbone: of `settings_for`, the backbone on `device`.
     """
     rows = torch.empty(count, CELLS * CELLS, width(chosen.features, backbone), device=device)
     filled = 0
@@ -119,7 +122,8 @@ def fit(rows: Tensor, chosen: BTFSettings, backbone: Backbone | None, seed: int 
     """Learn from the rows of nominal samples.
 
     Args:
-        rows: of `read_rows`, made with the same settings and backbone. seed: of the projection they are chosen on.
+        rows: of `read_rows`, made with the same settings and backbone.
+        seed: of the projection they are chosen on.
 
     Raises:
         UserError: a feature is not finite, or there are too few samples.

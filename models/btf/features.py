@@ -32,8 +32,10 @@ def describe(rgb: Tensor, xyz: Tensor, features: str, backbone: Backbone | None)
     """Rows of one sample.
 
     Args:
-        rgb: (3, 224, 224) ImageNet-normalised. xyz: (3, 224, 224) metres, (0, 0, 0) where invalid.
-        features: one of `settings.FEATURES`. backbone: for those of WITH_NETWORK.
+        rgb: (3, 224, 224) ImageNet-normalised.
+        xyz: (3, 224, 224) metres, (0, 0, 0) where invalid.
+        features: one of `settings.FEATURES`.
+        backbone: for those of WITH_NETWORK.
 
     Returns:
         (784, D) float32, row-major in cells.

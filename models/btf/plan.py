@@ -29,8 +29,11 @@ PART, SUFFIX = "BTF", ".safetensors"
 class BTFConfig:
     """Everything that decides the bank.
 
-    model: see BTFSettings. data: a hash of the training files, and how many were to be used. epochs: 1.
-    batch_size: part of the files' names. seed: of the projection on which rows are chosen.
+    model: see BTFSettings.
+    data: a hash of the training files, and how many were to be used.
+    epochs: 1.
+    batch_size: part of the files' names.
+    seed: of the projection on which rows are chosen.
     """
 
     model: BTFSettings

@@ -12,7 +12,8 @@ PAPER_BACKBONE = "wide_resnet50_2"
 class BTFSettings:
     """What decides the bank, besides the samples and the seed.
 
-    features: one of FEATURES. backbone: see `load_backbone`, and weights_sha256 of its weights; None without a network.
+    features: one of FEATURES.
+    backbone: see `load_backbone`, and weights_sha256 of its weights; None without a network.
     fraction: of the nominal rows that the bank keeps, in (0, 1].
     """
 

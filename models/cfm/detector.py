@@ -25,7 +25,8 @@ class CrossmodalDetector(nn.Module):
         """Mappers with torch's default initialisation, drawn from `seed` without touching the CPU's global generator.
 
         Args:
-            rgb_width, xyz_width: widths D_2D and D_3D of the tokens. variant: one of MAPPERS.
+            rgb_width, xyz_width: widths D_2D and D_3D of the tokens.
+            variant: one of MAPPERS.
             precision: type of the matrix products, `fp32` or `bf16`; the weights are float32 in either case.
         """
         super().__init__()
@@ -69,7 +70,8 @@ class CrossmodalDetector(nn.Module):
         """Anomaly map of one sample on its pixel grid; all zero when it has no foreground.
 
         Args:
-            tokens: of the sample. aggregation: `product` (the paper's), `sum`, `max`, `2d` or `3d`.
+            tokens: of the sample.
+            aggregation: `product` (the paper's), `sum`, `max`, `2d` or `3d`.
         """
         return make_anomaly_map(*self.discrepancies(tokens), aggregation)
 

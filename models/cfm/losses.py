@@ -69,7 +69,9 @@ class LastLayerLoss:
         """Add a block of pixels of the image.
 
         Args:
-            activations: (P, h) g. lift: (P, G) of the target. norms: (P,) |f| of the lifted target.
+            activations: (P, h) g.
+            lift: (P, G) of the target.
+            norms: (P,) |f| of the lifted target.
 
         Returns:
             (P, h) gradient of the loss by g.

@@ -66,7 +66,9 @@ def load_pipeline(
     """Load a checkpoint, ours or the original authors', with its extractor.
 
     Args:
-        name: of the run. device: where it runs. precision: `fp32`, `bf16`, or None for that of the run.
+        name: of the run.
+        device: where it runs.
+        precision: `fp32`, `bf16`, or None for that of the run.
         rgb_weights, xyz_weights: of the extractor, instead of the public files.
         aggregation: of the maps.
         given: what is asked of the extractor: `extractor`, `mode`, `keep_blocks`, `backbone`, `view`.

@@ -40,8 +40,11 @@ CELLS = 512 * UPDATES
 class CFMConfig:
     """Everything that decides the trained weights.
 
-    extractor: its fingerprint. data: a hash of the training files, and how many were to be used.
-    mapper: one of MAPPERS. precision: `fp32` or `bf16`. epochs, batch_size, seed: of the run.
+    extractor: its fingerprint.
+    data: a hash of the training files, and how many were to be used.
+    mapper: one of MAPPERS.
+    precision: `fp32` or `bf16`.
+    epochs, batch_size, seed: of the run.
     pixel_fraction: share of an image's foreground pixels that each step sees, drawn anew, in (0, 1]; None, for tokens
         in cells: such that a run sees CELLS.
     """
@@ -126,7 +129,10 @@ def train(
     """Train both mappers with Adam on nominal tokens; the last epoch is kept (CFM paper, section 4).
 
     Args:
-        tokens: one item a training image. config: of the run. name: where its files go. device: where it runs.
+        tokens: one item a training image.
+        config: of the run.
+        name: where its files go.
+        device: where it runs.
         resume: go on from the run's last saved epoch, if there is one. The result is that of an uninterrupted run.
         report: called with the log entry of each epoch.
         save_seconds: least time between two saved states.
@@ -154,7 +160,8 @@ def load(
     """Load a checkpoint, ours or the original authors'.
 
     Args:
-        name: of the run. precision: `fp32`, `bf16`, or None for that of the run (fp32 when unknown).
+        name: of the run.
+        precision: `fp32`, `bf16`, or None for that of the run (fp32 when unknown).
 
     Returns:
         The detector on the CPU; the settings, None when there is no JSON; the extractor's state, perhaps empty.
@@ -195,7 +202,8 @@ def check_extractor(extractor: Extractor, detector: CrossmodalDetector, settings
     """Refuse an extractor other than the one that a checkpoint was trained with; only the precision may differ.
 
     Args:
-        extractor: to be used. detector, settings: of the checkpoint.
+        extractor: to be used.
+        detector, settings: of the checkpoint.
 
     Raises:
         UserError: a setting, the hash of weights or statistics, or the width of the features differs.

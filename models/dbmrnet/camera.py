@@ -29,7 +29,9 @@ def fit_camera(points: Tensor, pixels: Tensor, size: int) -> tuple[Tensor, Tenso
     each with the weight of one measured pixel.
 
     Args:
-        points: (N, 3) float64. pixels: (N, 2) float64, (u, v) of each. size: H.
+        points: (N, 3) float64.
+        pixels: (N, 2) float64, (u, v) of each.
+        size: H.
 
     Returns:
         (3, 4) camera in the frame of the points, w being the distance along the optical axis; (3, 3) orthonormal rows,
@@ -75,7 +77,9 @@ def _fit_turned(points: np.ndarray, pixels: np.ndarray, size: int) -> tuple[Tens
     """Camera (3, 4) and axes (3, 3) as `fit_camera` returns them, the best from all starts of `_weak_perspective`.
 
     Args:
-        points: (N, 3), N ≥ 6. pixels: (N, 2). size: H.
+        points: (N, 3), N ≥ 6.
+        pixels: (N, 2).
+        size: H.
     """
     chosen = np.linspace(0, len(points) - 1, min(len(points), FIT_POINTS)).round().astype(int)
     points, pixels = points[chosen], pixels[chosen]
@@ -106,7 +110,9 @@ def _weak_perspective(
     in which the plane tilts it shortens them by the cosine of the tilt; which way, it does not tell.
 
     Args:
-        points: (N, 3) normalised. pixels: (N, 2). size: H.
+        points: (N, 3) normalised.
+        pixels: (N, 2).
+        size: H.
     """
     main = np.linalg.svd(points, full_matrices=False)[2]  # (3, 3) rows: main axes, longest first
     main[2] *= np.linalg.det(main)

@@ -72,7 +72,8 @@ class DBMRNetDetector(nn.Module):
         """The map of each sample: A_m = A_m^f / μ_f + A_m^r / μ_r of both modalities, fused and smoothed.
 
         Args:
-            found: of B samples. fusion: `max`, `product`, `sum`, `2d` or `3d`.
+            found: of B samples.
+            fusion: `max`, `product`, `sum`, `2d` or `3d`.
         """
         scaled = [
             [m / mean for m, mean in zip(maps, means, strict=True)]

@@ -48,7 +48,8 @@ class ImageEmbedding(nn.Module):
         """Embed images.
 
         Args:
-            image: (B, 3, S, S). visible: (B, T2) bool, None where all tokens are.
+            image: (B, 3, S, S).
+            visible: (B, T2) bool, None where all tokens are.
 
         Returns:
             Tokens (B, T2, D), row-major, those of hidden tokens meaningless; features of the second stage
@@ -89,7 +90,8 @@ class PointEmbedding(nn.Module):
         """Embed clouds.
 
         Args:
-            inputs: of the samples. visible: (B, T3) bool, None where all tokens are.
+            inputs: of the samples.
+            visible: (B, T3) bool, None where all tokens are.
             radii: (3,) usual distance of the farthest neighbour at each stage, to which offsets are scaled.
 
         Returns:

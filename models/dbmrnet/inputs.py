@@ -25,10 +25,12 @@ CAMERA_POINTS = 4096  # about as many points decide the camera
 class Inputs:
     """A batch of B prepared samples.
 
-    image: (B, 3, S, S) a square of the sample's image, resized. window: (B, 3) left, top and side of that square, in
-        pixels of the H grid.
-    cloud: (B, 3, H, H) normalised points of all pixels, 0 where invalid. valid: (B, H, H) bool, True = measured.
-    points: (B, N, 3) sampled points. camera: (B, 3, 4), see `camera`: normalised points → pixels of the H grid.
+    image: (B, 3, S, S) a square of the sample's image, resized.
+    window: (B, 3) left, top and side of that square, in pixels of the H grid.
+    cloud: (B, 3, H, H) normalised points of all pixels, 0 where invalid.
+    valid: (B, H, H) bool, True = measured.
+    points: (B, N, 3) sampled points.
+    camera: (B, 3, 4), see `camera`: normalised points → pixels of the H grid.
     axes: (B, 3, 3), middle: (B, 3) and scale: (B,): the normalisation; a point p in metres in the sample's frame
         becomes (axes·p − middle) / scale.
     centres: (B, G0, 3) some of the points; the first G1 and G2 of them are the centres of the later stages.
@@ -82,7 +84,8 @@ def prepare(samples: Sequence[GridSample], settings: ModelSettings, seed: int, d
 
     Args:
         samples: at least one; one without a valid point becomes a single point at the origin.
-        settings: of the network. seed: of the sampling; the points drawn of a sample depend on it and the sample only.
+        settings: of the network.
+        seed: of the sampling; the points drawn of a sample depend on it and the sample only.
     """
     sizes = settings.sizes
     single = [_prepare(sample, settings, seed) for sample in samples]

@@ -16,7 +16,8 @@ from utils.devices import send
 class Mask:
     """Visible and hidden tokens of one modality.
 
-    kept: (B, V) int64 indices of visible tokens, ascending. hidden: (B, T − V), those of the others, ascending.
+    kept: (B, V) int64 indices of visible tokens, ascending.
+    hidden: (B, T − V), those of the others, ascending.
     """
 
     kept: Tensor
@@ -64,7 +65,8 @@ def interpolate_depth(centres: Tensor, mask: Mask) -> Tensor:
     Nearness is that of (x, y): a true z would tell the network where a defect is.
 
     Args:
-        centres: (B, G, 3). mask: of the point tokens, V ≥ 1.
+        centres: (B, G, 3).
+        mask: of the point tokens, V ≥ 1.
     """
     if not mask.hidden.shape[1]:
         return centres

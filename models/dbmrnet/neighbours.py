@@ -27,7 +27,9 @@ def visible_neighbours(
     """The k nearest visible candidates of each centre; where fewer are visible, the nearest repeats.
 
     Args:
-        centres: (B, G, 3). points: (B, N, 3). candidates: (B, G, n ≥ k) int64 indices into the points.
+        centres: (B, G, 3).
+        points: (B, N, 3).
+        candidates: (B, G, n ≥ k) int64 indices into the points.
         visible: (B, N) bool, None where all are.
 
     Returns:

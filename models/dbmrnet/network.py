@@ -19,8 +19,10 @@ class Reconstruction:
     """What the network makes of a batch.
 
     offsets: (B, T3, R, 3) rebuilt points of each group, from its origin, in units of the group radius.
-    origins: (B, T3, 3). colours: (B, T3, R, 3) of those points, for the cross-modal loss `rgb`, else None.
-    patches: (B, T2, 3·p²) rebuilt pixels. point_tokens: (B, T3, D) and image_tokens: (B, T2, D), Y_3 and Y_2.
+    origins: (B, T3, 3).
+    colours: (B, T3, R, 3) of those points, for the cross-modal loss `rgb`, else None.
+    patches: (B, T2, 3·p²) rebuilt pixels.
+    point_tokens: (B, T3, D) and image_tokens: (B, T2, D), Y_3 and Y_2.
     image_features: (B, 2g, 2g, C) of the second stage.
     """
 

@@ -11,10 +11,16 @@ from utils.errors import UserError
 class Preset:
     """Sizes of a network.
 
-    image_size: S, pixels. patch: side of a patch of the first stage, pixels; two merges follow, so that a token is
-    4 · patch pixels wide. widths: of the three stages; the last is D. points: N. centres: G0, G1, G2.
-    neighbours: k of the three stages. rebuilt: R. encoder_depth, shared_depth, specific_depth: transformer blocks of
-    the joint encoder, the shared decoder and each specific decoder. heads: of every attention.
+    image_size: S, pixels.
+    patch: side of a patch of the first stage, pixels; two merges follow, so that a token is 4 · patch pixels wide.
+    widths: of the three stages; the last is D.
+    points: N.
+    centres: G0, G1, G2.
+    neighbours: k of the three stages.
+    rebuilt: R.
+    encoder_depth, shared_depth, specific_depth: transformer blocks of the joint encoder, the shared decoder and each
+        specific decoder.
+    heads: of every attention.
     learning_rate: peak that suits the size.
     """
 
@@ -83,7 +89,8 @@ class ModelSettings:
         distance; below 0 never.
     alignment: `two_way`, or `one_way`: only point tokens are kept from distant image tokens.
     local_layers: encoder blocks with this restriction, the first ones; None for all.
-    cross_loss: `depth`, `splat` or `rgb`, see `losses`. cross_weight: its factor λ ≥ 0.
+    cross_loss: `depth`, `splat` or `rgb`, see `losses`.
+    cross_weight: its factor λ ≥ 0.
     """
 
     preset: str = "full"

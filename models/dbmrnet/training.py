@@ -28,8 +28,11 @@ BETAS, WEIGHT_DECAY, CLIP_NORM = (0.9, 0.95), 0.05, 1.0  # of AdamW; as in MAE
 class DBMRNetConfig:
     """Everything that decides the trained weights.
 
-    model: see ModelSettings. data: a hash of the training and validation files, and how many were to be used.
-    precision: `fp32` or `bf16`. epochs, batch_size, seed: of the run. learning_rate: its peak.
+    model: see ModelSettings.
+    data: a hash of the training and validation files, and how many were to be used.
+    precision: `fp32` or `bf16`.
+    epochs, batch_size, seed: of the run.
+    learning_rate: its peak.
     warmup_epochs: in which it rises to the peak, at most a tenth of all; it then falls as a cosine to 0.
     """
 
@@ -135,7 +138,9 @@ def train(
     """Train on nominal samples with AdamW, then scale the maps on the validation samples, or without any on the images.
 
     Args:
-        images, validation: prepared samples on the device of the run. config: of the run. name: where its files go.
+        images, validation: prepared samples on the device of the run.
+        config: of the run.
+        name: where its files go.
         resume: go on from the run's last saved epoch, if there is one. The result is that of an uninterrupted run.
         report: called with the log entry of each epoch.
         save_seconds: least time between two saved states.
@@ -166,7 +171,8 @@ def load(name: CheckpointName, part: str, precision: str | None) -> tuple[DBMRNe
     """Load a checkpoint.
 
     Args:
-        name: of the run. part: PART for the last epoch, BEST for the best on validation samples.
+        name: of the run.
+        part: PART for the last epoch, BEST for the best on validation samples.
         precision: `fp32`, `bf16`, or None for that of the run.
 
     Returns:

@@ -70,8 +70,10 @@ def alignment_bias(point_grid: Tensor, image_grid: Tensor, radius: float, alignm
     """Local alignment attention: tokens of different modalities see each other only where they lie close together.
 
     Args:
-        point_grid: (B, V3, 2) positions of the projected centres, in image tokens. image_grid: (B, V2, 2).
-        radius: ρ, largest distance along either axis. alignment: `two_way`, or `one_way`: image tokens see all points.
+        point_grid: (B, V3, 2) positions of the projected centres, in image tokens.
+        image_grid: (B, V2, 2).
+        radius: ρ, largest distance along either axis.
+        alignment: `two_way`, or `one_way`: image tokens see all points.
 
     Returns:
         (B, V3 + V2, V3 + V2), 0 or FORBIDDEN.

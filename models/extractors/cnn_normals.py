@@ -42,10 +42,13 @@ SHRINKAGE = 0.01
 class CnnNormalsSettings:
     """What decides the tokens.
 
-    backbone: see `backbone.load_backbone`. weights_sha256: of its weights.
+    backbone: see `backbone.load_backbone`.
+    weights_sha256: of its weights.
     precision: of its products on a GPU, `fp32` or `bf16`.
-    view: what it looks at. normals: how they are made.
-    cell: pixels of the view a side of a cell. smoothing: side of the box that each level is averaged with.
+    view: what it looks at.
+    normals: how they are made.
+    cell: pixels of the view a side of a cell.
+    smoothing: side of the box that each level is averaged with.
     foreground: a cell belongs to the object when more than this share of its pixels is valid.
     """
 
@@ -133,7 +136,8 @@ class CnnNormals:
         """Extract the tokens of a batch of views.
 
         Args:
-            rgb: (B, 3, S, S) ImageNet-normalised. xyz: (B, 3, S, S) metres.
+            rgb: (B, 3, S, S) ImageNet-normalised.
+            xyz: (B, 3, S, S) metres.
             valid: (B, S, S) bool, True = the pixel holds a point.
 
         Returns:
@@ -194,8 +198,11 @@ def build_cnn_normals(
     """Load the network strictly.
 
     Args:
-        device: where it runs. backbone, precision: see CnnNormalsSettings. view: `object` or `frame`.
-        weights: file to use instead of the package's or the hub's. state: statistics of a checkpoint, perhaps empty.
+        device: where it runs.
+        backbone, precision: see CnnNormalsSettings.
+        view: `object` or `frame`.
+        weights: file to use instead of the package's or the hub's.
+        state: statistics of a checkpoint, perhaps empty.
 
     Raises:
         UserError: the weights or the statistics are missing, damaged or of another network.

@@ -25,7 +25,8 @@ class DinoPointMAESettings:
         in training mode).
     keep_blocks: transformer blocks kept of both extractors: 12, 8, 4 or 1.
     precision: type of the matrix products, `fp32` or `bf16`.
-    rgb_sha256, xyz_sha256: of the weight files. view: what it looks at; None: the sample's grid.
+    rgb_sha256, xyz_sha256: of the weight files.
+    view: what it looks at; None: the sample's grid.
     """
 
     mode: str
@@ -65,7 +66,8 @@ class DinoPointMAE:
         """Extract the tokens of a batch.
 
         Args:
-            rgb: (B, 3, 224, 224) ImageNet-normalised. xyz: (B, 3, 224, 224) metres.
+            rgb: (B, 3, 224, 224) ImageNet-normalised.
+            xyz: (B, 3, 224, 224) metres.
             valid: (B, 224, 224) bool, True = the pixel holds a point.
 
         Returns:
@@ -98,7 +100,8 @@ def build_dino_pointmae(
     """Load both extractors strictly.
 
     Args:
-        device: where they run. mode, keep_blocks, precision, view: see DinoPointMAESettings.
+        device: where they run.
+        mode, keep_blocks, precision, view: see DinoPointMAESettings.
         rgb_weights, xyz_weights: files to use instead of the public ones, which are downloaded on first use.
 
     Raises:

@@ -104,7 +104,8 @@ class Handcrafted:
         """Extract the tokens of a batch.
 
         Args:
-            rgb: (B, 3, H, W) ImageNet-normalised. xyz: (B, 3, H, W) metres.
+            rgb: (B, 3, H, W) ImageNet-normalised.
+            xyz: (B, 3, H, W) metres.
             valid: (B, H, W) bool, True = the pixel holds a point.
 
         Returns:
@@ -160,7 +161,9 @@ def describe_shape(xyz: Tensor, valid: Tensor, picks: Tensor) -> Tensor:
     along the coarser normal, and cosine between the normals. Moving the cloud does not change them.
 
     Args:
-        xyz: (3, H, W) metres. valid: (H, W) bool. picks: (G,) which valid points, row-major, are the centres.
+        xyz: (3, H, W) metres.
+        valid: (H, W) bool.
+        picks: (G,) which valid points, row-major, are the centres.
 
     Returns:
         (G, 38) float32, zeros for a cloud without points.
@@ -196,7 +199,10 @@ def _local_moments(
     """Gaussian-weighted moments of the valid points in an image window.
 
     Args:
-        points: (3, H, W) float64. valid: (H, W) bool. rows, columns: (G,) centres of the windows. scale: pixels.
+        points: (3, H, W) float64.
+        valid: (H, W) bool.
+        rows, columns: (G,) centres of the windows.
+        scale: pixels.
 
     Returns:
         Weight of the valid pixels (G,) in [0, 1], mean (G, 3), covariance (G, 3, 3).
@@ -220,7 +226,9 @@ def gaussian_matrix(
     """Gaussian derivative filter as a matrix from a line of pixels to the centres of equal cells.
 
     Args:
-        size: pixels in the line. cells: of the output. scale: standard deviation in pixels.
+        size: pixels in the line.
+        cells: of the output.
+        scale: standard deviation in pixels.
         order: of the derivative, times scale to that power: 0, 1 or 2.
         clamp: repeat the border pixels outwards; otherwise what lies outside is zero.
         device: where it is kept.

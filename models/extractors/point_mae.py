@@ -214,7 +214,8 @@ class PointMAEEncoder(nn.Module):
         """Relate the groups of B clouds.
 
         Args:
-            group_tokens: (B, G, 384). centres: (B, G, 3) metres; their embedding is added at the input of every block.
+            group_tokens: (B, G, 384).
+            centres: (B, G, 3) metres; their embedding is added at the input of every block.
 
         Returns:
             (B, G, 384·chosen blocks) float32.

@@ -24,9 +24,12 @@ OPTIONS: dict[Kind, str] = {"dino": "--rgb_weights", "point_mae": "--xyz_weights
 class PublicFile:
     """A released weight file.
 
-    name: under which it is kept in FOLDER. size: bytes. sha256: hexadecimal. url: where it is published.
-    hub_repository: the model repository of huggingface_hub that holds it under the last part of `url`, if one does;
-        its cache and its mirror setting (HF_ENDPOINT) are then used.
+    name: under which it is kept in FOLDER.
+    size: bytes.
+    sha256: hexadecimal.
+    url: where it is published.
+    hub_repository: the model repository of huggingface_hub that holds it under the last part of `url`, if one does; its
+        cache and its mirror setting (HF_ENDPOINT) are then used.
     """
 
     name: str

@@ -59,8 +59,10 @@ def fit_bank(rows: Tensor, size: int, seed: int, project: bool = True) -> Bank:
     """A bank of the greedy coreset of nominal rows.
 
     Args:
-        rows: (N, D) float32. size: rows wanted; of N or more, all that are different are taken, in their order.
-        seed: of the projection on which they are chosen. project: whether there is one, see `coreset.projected`.
+        rows: (N, D) float32.
+        size: rows wanted; of N or more, all that are different are taken, in their order.
+        seed: of the projection on which they are chosen.
+        project: whether there is one, see `coreset.projected`.
 
     Raises:
         UserError: a value is not finite, or there are too few different rows.

@@ -31,7 +31,8 @@ def greedy_coreset(rows: Tensor, size: int) -> Tensor:
     Rows that repeat an earlier one are never taken.
 
     Args:
-        rows: (N, D) float32, N ≥ 1. size: number of picks wanted, ≥ 1.
+        rows: (N, D) float32, N ≥ 1.
+        size: number of picks wanted, ≥ 1.
 
     Returns:
         (n,) int64 indices into `rows`, n = `size`, or the number of different rows where that is smaller.
@@ -85,7 +86,10 @@ def _pick_in_block(points: Tensor, squared: Tensor, rest: Tensor, most: int) -> 
     """Picks of a block, as long as its farthest point is farther than any outside can be.
 
     Args:
-        points: (B, D). squared: (B,) exact. rest: scalar, the largest bound outside. most: picks wanted.
+        points: (B, D).
+        squared: (B,) exact.
+        rest: scalar, the largest bound outside.
+        most: picks wanted.
 
     Returns:
         Picks, and the squared distances that are left, −1 for what was picked.
@@ -135,7 +139,8 @@ def projected(rows: Tensor, seed: int) -> Tensor:
     than that, they stay as they are. One of √D of its entries is not zero.
 
     Args:
-        rows: (N, D) float32. seed: of the entries.
+        rows: (N, D) float32.
+        seed: of the entries.
 
     Returns:
         (N, min(D, width)) float32.

@@ -20,7 +20,8 @@ def nearest_rows(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]
     """The k rows nearest to each query, nearest first; of equally near ones the one with the lower index.
 
     Args:
-        queries: (Q, D) float32. rows: (N, D) float32 on the same device, N ≥ k. Both finite, as are their squares.
+        queries: (Q, D) float32.
+        rows: (N, D) float32 on the same device, N ≥ k. Both finite, as are their squares.
 
     Returns:
         Squared distances (Q, k) float64 and indices (Q, k) int64 into `rows`.

@@ -108,7 +108,8 @@ def save_contact_sheet(path: Path, classes: Sequence[ClassCheck], heading: str) 
     """Write a picture with a row a class: RGB, depth, measured points and depth edges over RGB of two samples.
 
     Args:
-        path: the suffix decides the format. heading: first line of the sheet.
+        path: the suffix decides the format.
+        heading: first line of the sheet.
     """
     from PIL import Image, ImageDraw, ImageFont
 

@@ -97,7 +97,9 @@ def check(root: Path, names: Sequence[str] | None, workers: int) -> tuple[list[C
     """Check classes of a dataset.
 
     Args:
-        root: of the dataset. names: classes to check, None = all. workers: processes.
+        root: of the dataset.
+        names: classes to check, None = all.
+        workers: processes.
 
     Returns:
         The classes, and the findings that concern the whole dataset.

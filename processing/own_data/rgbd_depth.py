@@ -50,7 +50,8 @@ def _distance(points: np.ndarray, steps: int) -> float:
     """Median distance of points to those `steps` later, (0, 0, 0) left out; NaN for too few.
 
     Args:
-        points: (N, 3). steps: at most N.
+        points: (N, 3).
+        steps: at most N.
     """
     pairs = len(points) - steps
     first = np.linspace(0, pairs - 1, min(pairs, MAX_SPREAD)).astype(int)

@@ -15,7 +15,8 @@ def kept_doubts(jobs: Sequence[Job], listed: Mapping[str, float | None]) -> list
     """Notes on samples that may hold another thing than the part, where points decided what to cut away.
 
     Args:
-        jobs: of a call. listed: share of valid points by name, None = not finished (`bulk.Done`).
+        jobs: of a call.
+        listed: share of valid points by name, None = not finished (`bulk.Done`).
     """
     kept: dict[str, dict[str, Kept]] = {}
     for job in jobs:
