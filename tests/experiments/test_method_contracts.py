@@ -24,13 +24,17 @@ from models.methods import METHODS
 from tests.domes import SIDE, dome, write_domes
 from utils import cli
 
-SMALL = {"cfm": ["--extractor", "handcrafted", "--pixel_fraction", "0.05"], "dbmrnet": ["--preset", "small"]}
+SMALL = {
+    "cfm": ["--extractor", "handcrafted", "--pixel_fraction", "0.05"],
+    "dbmrnet": ["--preset", "small"],
+    "btf": ["--features", "hog"],
+}
 """Options of methods that would take long, or weights from elsewhere."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A method, trained for three epochs on domes. folder: data/, checkpoints/."""
+    """A method, trained on domes, for three epochs where it has any. folder: data/, checkpoints/."""
 
     key: str
     folder: Path
@@ -39,9 +43,13 @@ class Case:
     def method(self) -> Method:
         return METHODS[self.key]
 
+    @property
+    def epochs(self) -> int:
+        return min(3, self.method.epochs)
+
     def words(self) -> list[str]:
         words = ["--method", self.key, "--dataset_path", str(self.folder / "data"), "--class_name", "dome"]
-        return [*words, "--epochs_no", "3", "--batch_size", "2", "--device", "cpu"]
+        return [*words, "--epochs_no", str(self.epochs), "--batch_size", "2", "--device", "cpu"]
 
     def train(self, place: Path, *more: str) -> int:
         return train.main([*self.words(), *SMALL.get(self.key, []), "--checkpoint_savepath", str(place), *more])
@@ -77,7 +85,7 @@ def test_each_of_its_files_names_its_run(case: Case) -> None:
     place = case.folder / "checkpoints/dome"
     run = find_run(place)
     assert run.method == case.method.name
-    assert str(run) == f"{case.method.name} dome 3ep_2bs"
+    assert str(run) == f"{case.method.name} dome {case.epochs}ep_2bs"
     assert {path.suffix for path in place.iterdir()} >= {".json", case.method.suffix}
     for path in place.iterdir():
         assert find_run(path).name == run.name
@@ -165,7 +173,7 @@ def test_a_run_that_was_stopped_ends_like_the_first(
 def test_results_say_how_they_were_made_and_have_its_branches(case: Case, tmp_path: Path) -> None:
     words = ["--checkpoint_folder", str(case.folder / "checkpoints"), "--quantitative_folder", str(tmp_path)]
     assert evaluate.main([*case.words(), *words]) == 0
-    result = json.loads((tmp_path / "dome_3ep_2bs.json").read_text())
+    result = json.loads((tmp_path / f"dome_{case.epochs}ep_2bs.json").read_text())
     assert result["config"]["method"] == case.method.name
     assert result["config"]["training"]["method"] == case.method.name
     assert result["thresholds"]["images"] == 3

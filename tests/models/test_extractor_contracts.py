@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from datasets.sample import Sample, make_sample
-from models.extractors import EXTRACTORS, Extractor, ExtractorOptions, build_extractor
+from models.extractors import EXTRACTORS, Extractor, ExtractorOptions, backbone, build_extractor
 from models.token_store import extract_batch, seen_by
 from models.tokens import Tokens
 from tests.domes import SIDE, dome
@@ -132,8 +133,13 @@ def test_fingerprint_and_state_are_all_that_the_tokens_depend_on(case: Case) -> 
 
 
 @pytest.mark.parametrize("option", CHANGES)
-def test_an_option_that_changes_the_tokens_changes_the_fingerprint(case: Case, option: str) -> None:
+def test_an_option_that_changes_the_tokens_changes_the_fingerprint(
+    case: Case, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     value = CHANGES[option]
+    if option == "backbone":  # whose package is not installed
+        torch.save(backbone.Backbone(str(value)).network.state_dict(), tmp_path / "backbone.pth")
+        monkeypatch.setattr(backbone, "packaged_file", lambda name: tmp_path / "backbone.pth")
     if isinstance(value, tuple):
         own = case.extractor.view
         value = next(kind for kind in value if kind != (own.kind if own else "frame"))
