@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.anomaly_map import DefectMap, aggregate
-from models.extractors.handcrafted import gaussian_matrix
+from models.gaussian import gaussian_matrix
 from utils.view import Window
 
 SMOOTHING = 0.03

@@ -19,7 +19,7 @@ from models.anomaly_map import DefectMap
 from models.btf.features import CELLS, describe, width
 from models.btf.settings import FEATURES, PAPER_BACKBONE, WITH_NETWORK, BTFSettings
 from models.extractors.backbone import Backbone, load_backbone
-from models.extractors.handcrafted import gaussian_matrix
+from models.gaussian import gaussian_matrix
 from models.memory.bank import Bank, fit_bank, load_bank
 from models.token_store import Grid
 from utils.errors import UserError
