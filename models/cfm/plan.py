@@ -11,11 +11,10 @@ import torch
 from models.cfm import training
 from models.cfm.pipeline import CFMPipeline
 from models.extractors import Extractor, ExtractorOptions, build_extractor
-from models.method import Learned, NominalData
+from models.method import Learned, NominalData, data_sha256
 from models.token_store import GridSample, cache_tokens, extract_tokens
 from models.tokens import Tokens
 from utils.checkpoint import CheckpointName
-from utils.files import sha256_text
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def make_plan(data: NominalData, options: argparse.Namespace, device: torch.devi
     chosen = ExtractorOptions(*modes, precision, *files, options.backbone, options.view)
     extractor = build_extractor(options.extractor or "dino_pointmae", device, chosen)
     extractor.fit(sample for _, sample in data.samples("train", "fitting", extractor.view))
-    made_of = {"sha256": sha256_text(" ".join(data.hashes("train").values())), "shots": options.shots}
+    made_of = {"sha256": data_sha256(data, "train"), "shots": options.shots}
     mapper, share = training.DEFAULTS.get(options.extractor, training.PAPER)
     run = precision, options.epochs_no, options.batch_size, options.seed, options.pixel_fraction or share
     config = training.CFMConfig(extractor.fingerprint(), made_of, options.mapper or mapper, *run)
