@@ -10,7 +10,8 @@ import torch
 
 from models.cfm import training
 from models.cfm.pipeline import CFMPipeline
-from models.extractors import Extractor, ExtractorOptions, build_extractor
+from models.extractors import Extractor
+from models.extractors.stored import asked_for
 from models.method import Learned, NominalData, data_sha256
 from models.token_store import GridSample, cache_tokens, extract_tokens
 from models.tokens import Tokens
@@ -49,14 +50,11 @@ class CFMPlan:
 
 def make_plan(data: NominalData, options: argparse.Namespace, device: torch.device) -> CFMPlan:
     """Build the extractor, fit it, and say what decides the weights; see `models.method.Method.plan`."""
-    precision = options.precision or "fp32"
-    modes = options.extractor_mode or "eval", options.keep_blocks or 12
-    files = options.rgb_weights, options.xyz_weights
-    chosen = ExtractorOptions(*modes, precision, *files, options.backbone, options.view)
-    extractor = build_extractor(options.extractor or "dino_pointmae", device, chosen)
+    extractor = asked_for(options, device)
     extractor.fit(sample for _, sample in data.samples("train", "fitting", extractor.view))
     made_of = {"sha256": data_sha256(data, "train"), "shots": options.shots}
     mapper, share = training.DEFAULTS.get(options.extractor, training.PAPER)
+    precision = options.precision or "fp32"
     run = precision, options.epochs_no, options.batch_size, options.seed, options.pixel_fraction or share
     config = training.CFMConfig(extractor.fingerprint(), made_of, options.mapper or mapper, *run)
     return CFMPlan(config, data, extractor, device, options.token_cache)
