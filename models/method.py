@@ -208,6 +208,10 @@ class Method(Protocol):
         """
         raise NotImplementedError
 
+    def branches_of(self, pipeline: Any) -> Mapping[str, str]:
+        """Those of `branches` that a loaded run has."""
+        return self.branches
+
     def describe(self, loaded: Loaded, options: Mapping[str, Any]) -> dict[str, Any]:
         """What result files say of how the maps were made, as JSON values."""
         return {}

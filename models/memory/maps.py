@@ -26,8 +26,8 @@ class BankMap(DefectMap):
 
 
 def spread(cells: Tensor) -> tuple[Tensor, Tensor]:
-    """Of cells, (C, C), on the frame: enlarged bilinearly, and smoothed with repeated borders too; (224, 224) both."""
-    plain, smoothing = (matrix.to(cells) for matrix in _matrices(len(cells)))
+    """Of cells, (…, C, C), on the frame, (…, 224, 224): enlarged bilinearly, and smoothed with repeated borders too."""
+    plain, smoothing = (matrix.to(cells) for matrix in _matrices(cells.shape[-1]))
     return plain @ cells @ plain.T, smoothing @ cells @ smoothing.T
 
 
