@@ -174,7 +174,7 @@ class CnnNormals:
         places = foreground.flatten().nonzero().flatten()
         if not self._statistics:
             return cell_tokens(chosen, None, places, len(foreground))
-        mean, deviation, whitening = self._statistics.values()
+        mean, deviation, whitening = (self._statistics[name] for name in ("mean", "deviation", "whitening"))
         chosen = (chosen - mean[:, None]) / deviation[:, None]
         rarity = (chosen @ whitening).square().mean(dim=2)  # (2, P)
         return cell_tokens(chosen, rarity, places, len(foreground))
