@@ -3,10 +3,12 @@
 from models.btf.method import BTF
 from models.cfm.method import CFM
 from models.dbmrnet.method import DBMRNet
+from models.m3dm.method import M3DM
 from models.method import Method
 
 METHODS: dict[str, Method] = {
     "cfm": CFM(),
     "dbmrnet": DBMRNet(),
     "btf": BTF(),
+    "m3dm": M3DM(),
 }
