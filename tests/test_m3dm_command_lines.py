@@ -174,7 +174,7 @@ def test_a_foreign_checkpoint_is_refused(trained: Path, tmp_path: Path) -> None:
         ({"decision.image": -torch.ones(3)}, {}, "does not fit .*expected 3 weights"),
         ({"decision.image": None}, {}, "does not fit the settings beside it"),
         ({"bank.other.rows": torch.rand(9, 5)}, {}, "does not fit the settings beside it"),
-        ({"extractor.rgb_mean": torch.zeros(72)}, {}, "extractor's statistics: the checkpoint was trained with"),
+        ({"extractor.rgb_mean": torch.zeros(5)}, {}, "statistics of `handcrafted`: expected"),
         ({}, {"uff": True}, "does not fit the settings beside it"),
         ({}, {"modalities": "rgb"}, "expected banks of rgb, found rgb, xyz, fusion"),
         ({}, {"modalities": "sound"}, "does not fit the settings beside it"),
