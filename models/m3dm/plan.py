@@ -114,9 +114,7 @@ def settings_of(options: argparse.Namespace) -> M3DMSettings:
                 "there is one. Leave them out."
             )
     if options.epochs_no != 1 and not options.uff:
-        raise UserError(
-            f"--epochs_no {options.epochs_no}: without --uff each image is read once. Leave the option out."
-        )
+        raise UserError(f"--epochs_no {options.epochs_no}: without --uff {PART} reads each image once. Leave it out.")
     decision = options.decision or ("svm" if options.as_released else DECISIONS[0])
     return M3DMSettings(options.modalities, options.fraction, options.uff, decision, options.as_released)
 
