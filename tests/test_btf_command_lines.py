@@ -81,7 +81,7 @@ def test_images_are_ranked_by_the_reweighted_score_and_decided_by_the_map(
     by_label = [[s["image_score"] for s in result["samples"] if s["label"] == label] for label in (0, 1)]
     pairs = [(good < bad) + (good == bad) / 2 for good in by_label[0] for bad in by_label[1]]
     assert result["i_auroc"] == pytest.approx(sum(pairs) / len(pairs))
-    assert (result["config"]["features"], result["config"]["rows"]) == ("hog", len(made.bank.rows))
+    assert (result["config"]["features"], result["config"]["bank"]["rows"]) == ("hog", len(made.bank.rows))
     assert (tmp_path / f"q/{RUN}/report.html").is_file()
 
     detector = load_detector(trained / "dome", device="cpu")
