@@ -79,7 +79,8 @@ class M3DMPlan:
             train_run(learner, len(read), config, name, PART, resume, report, SAVE_SECONDS)
             uff = learner.network.eval()
         banks = fit_banks(read, config.model, uff, config.seed, self.device)
-        decision = decide(tqdm(read, "weighing the banks", unit="image"), banks, uff, config.model)
+        bar = tqdm(read, "weighing the banks", unit="image", disable=len(banks) == 1)
+        decision = decide(bar, banks, uff, config.model)
         made = M3DM(config.model, self.extractor, uff, banks, decision)
         if uff is None:
             log = name.path(PART, ".jsonl")
