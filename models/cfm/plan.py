@@ -13,14 +13,14 @@ from models.cfm.pipeline import CFMPipeline
 from models.extractors import Extractor
 from models.extractors.stored import asked_for
 from models.method import Learned, NominalData, data_sha256
-from models.token_store import GridSample, cache_tokens, extract_tokens
+from models.token_store import CachedTokens, GridSample, cache_tokens, fit_extractor
 from models.tokens import Tokens
 from utils.checkpoint import CheckpointName
 
 
 @dataclass(frozen=True)
 class CFMPlan:
-    """What a run will be trained on. extractor: fitted. cache: folder of tokens, None for memory."""
+    """What a run will be trained on. extractor: `read` fits it. cache: folder of tokens, None for memory."""
 
     config: training.CFMConfig
     data: NominalData
@@ -29,12 +29,13 @@ class CFMPlan:
     cache: Path | None
 
     def read(self) -> Sequence[Tokens]:
-        """The tokens of each training image."""
-        size = self.config.batch_size
+        """The tokens of each training image; the extractor is fitted to them."""
+        how = self.extractor, self.config.batch_size, self.device
         if self.cache is not None:
-            return cache_tokens(self.data.hashes("train"), self._load, self.extractor, size, self.device, self.cache)
-        samples = (sample for _, sample in self._load())
-        return list(extract_tokens(samples, self.extractor, size, self.device))
+            found = cache_tokens(self.data.hashes("train"), self._load, *how, self.cache)
+            self.extractor.fit(found)
+            return CachedTokens(found.paths, self.extractor.standardise)
+        return fit_extractor(self.extractor, (sample for _, sample in self._load()), *how[1:])
 
     def _load(self, stems: Sequence[str] | None = None) -> Iterator[tuple[str, GridSample]]:
         return self.data.samples("train", "extracting", self.extractor.view, stems)
@@ -49,9 +50,8 @@ class CFMPlan:
 
 
 def make_plan(data: NominalData, options: argparse.Namespace, device: torch.device) -> CFMPlan:
-    """Build the extractor, fit it, and say what decides the weights; see `models.method.Method.plan`."""
+    """Build the extractor, and say what decides the weights; see `models.method.Method.plan`."""
     extractor = asked_for(options, device)
-    extractor.fit(sample for _, sample in data.samples("train", "fitting", extractor.view))
     made_of = {"sha256": data_sha256(data, "train"), "shots": options.shots}
     mapper, share = training.DEFAULTS.get(options.extractor, training.PAPER)
     precision = options.precision or "fp32"

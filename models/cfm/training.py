@@ -207,7 +207,7 @@ def check_extractor(extractor: Extractor, detector: CrossmodalDetector, settings
         detector, settings: of the checkpoint.
 
     Raises:
-        UserError: a setting, the hash of weights or statistics, or the width of the features differs.
+        UserError: a setting, the hash of weights, or the width of the features differs.
     """
     check_fingerprint(extractor, settings["config"]["extractor"] if settings else {})
     expected = detector.rgb_to_xyz.input.in_features, detector.xyz_to_rgb.input.in_features

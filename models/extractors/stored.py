@@ -81,11 +81,13 @@ def rebuild(
 def check_fingerprint(extractor: Extractor, stored: Mapping[str, Any]) -> None:
     """Refuse an extractor other than a run's; only the precision may differ.
 
+    Older runs have a hash of its statistics among its settings; the file that holds them has one of its own in all.
+
     Raises:
-        UserError: a setting, or the hash of weights or statistics differs.
+        UserError: a setting, or the hash of weights differs.
     """
     found = extractor.fingerprint()
-    for name in sorted(stored.keys() - {"precision"}):
+    for name in sorted(stored.keys() - {"precision", "statistics"}):
         if stored[name] != found.get(name):
             raise UserError(
                 f"extractor's {name}: the checkpoint was trained with {stored[name]}, found {found.get(name)}. "

@@ -22,7 +22,7 @@ from models.m3dm.detector import M3DM, Decision, decide
 from models.m3dm.settings import DECISIONS, M3DMSettings
 from models.m3dm.uff import UFF, UFFLearner
 from models.method import Learned, NominalData, TrainedRun, data_sha256
-from models.token_store import extract_tokens
+from models.token_store import fit_extractor
 from utils.checkpoint import CheckpointName, load_settings, load_state
 from utils.errors import UserError
 from utils.run_record import append_json_line
@@ -55,7 +55,7 @@ class M3DMConfig:
 
 @dataclass(frozen=True)
 class M3DMPlan:
-    """What banks will be made of. extractor: fitted."""
+    """What banks will be made of. extractor: `read` fits it."""
 
     config: M3DMConfig
     data: NominalData
@@ -63,9 +63,9 @@ class M3DMPlan:
     device: torch.device
 
     def read(self) -> list[Cells]:
-        """The cells of each training image, on the CPU."""
+        """The cells of each training image, on the CPU; the extractor is fitted to its tokens."""
         samples = (sample for _, sample in self.data.samples("train", "extracting", self.extractor.view))
-        tokens = extract_tokens(samples, self.extractor, self.config.batch_size, self.device)
+        tokens = fit_extractor(self.extractor, samples, self.config.batch_size, self.device)
         return [cells_of(of).to(CPU) for of in tokens]
 
     def learn(
@@ -93,10 +93,9 @@ class M3DMPlan:
 
 
 def make_plan(data: NominalData, options: argparse.Namespace, device: torch.device) -> M3DMPlan:
-    """Build the extractor, fit it, and say what decides the banks; see `models.method.Method.plan`."""
+    """Build the extractor, and say what decides the banks; see `models.method.Method.plan`."""
     model = settings_of(options)
     extractor = asked_for(options, device)
-    extractor.fit(sample for _, sample in data.samples("train", "fitting", extractor.view))
     made_of = {"sha256": data_sha256(data, "train"), "shots": options.shots}
     run = options.precision or "fp32", options.epochs_no, options.batch_size, options.seed
     return M3DMPlan(M3DMConfig(model, extractor.fingerprint(), made_of, *run), data, extractor, device)

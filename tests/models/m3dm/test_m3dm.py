@@ -14,7 +14,7 @@ from models.m3dm.banks import fit_banks, rows_of
 from models.m3dm.cells import Cells, Grid, cells_of
 from models.m3dm.detector import M3DM, Decision, M3DMMap, decide
 from models.m3dm.settings import M3DMSettings
-from models.token_store import extract_batch
+from models.token_store import fit_extractor
 from models.view_maps import place
 from tests.domes import dome
 from utils.view import ViewSettings
@@ -128,8 +128,7 @@ def samples(*seeds: int, dent: float = 0.0) -> list[Sample]:
 
 def test_from_samples_a_dent_is_farther_than_any_good_dome() -> None:
     extractor = Handcrafted()
-    extractor.fit(samples(0, 1, 2, 3))
-    nominal = [cells_of(tokens) for tokens in extract_batch(samples(0, 1, 2, 3), extractor, CPU)]
+    nominal = [cells_of(tokens) for tokens in fit_extractor(extractor, samples(0, 1, 2, 3), 1, CPU)]
     chosen = M3DMSettings()
     banks = fit_banks(nominal, chosen, None, 0, CPU)
     detector = M3DM(chosen, extractor, None, banks, decide(nominal, banks, None, chosen))
