@@ -65,8 +65,10 @@ class M3DMPlan:
     def read(self) -> list[Cells]:
         """The cells of each training image, on the CPU; the extractor is fitted to its tokens."""
         samples = (sample for _, sample in self.data.samples("train", "extracting", self.extractor.view))
-        tokens = fit_extractor(self.extractor, samples, self.config.batch_size, self.device)
-        return [cells_of(of).to(CPU) for of in tokens]
+        found: list[Any] = fit_extractor(self.extractor, samples, self.config.batch_size, self.device)
+        for i, tokens in enumerate(found):  # in place: tokens take more memory than cells
+            found[i] = cells_of(tokens).to(CPU)
+        return found
 
     def learn(
         self, read: Sequence[Cells], name: CheckpointName, resume: bool, report: Callable[[dict[str, Any]], None]
@@ -79,7 +81,8 @@ class M3DMPlan:
             train_run(learner, len(read), config, name, PART, resume, report, SAVE_SECONDS)
             uff = learner.network.eval()
         banks = fit_banks(read, config.model, uff, config.seed, self.device)
-        decision = decide(tqdm(read, "weighing the banks", unit="image"), banks, uff, config.model)
+        bar = tqdm(read, "weighing the banks", unit="image", disable=len(banks) == 1)
+        decision = decide(bar, banks, uff, config.model)
         made = M3DM(config.model, self.extractor, uff, banks, decision)
         if uff is None:
             log = name.path(PART, ".jsonl")
