@@ -202,7 +202,10 @@ class Method(Protocol):
         raise NotImplementedError
 
     def describe(self, loaded: Loaded, options: Mapping[str, Any]) -> dict[str, Any]:
-        """What result files say of how the maps were made, as JSON values."""
+        """What result files say of how the maps were made, as JSON values.
+
+        Single values set runs apart in tables; what may differ between classes of one run goes into an object.
+        """
         return {}
 
     def look(self, pipeline: Any, samples: "Sequence[GridSample]") -> "tuple[Sequence[AnomalyMap], Panels]":

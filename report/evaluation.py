@@ -11,7 +11,7 @@ import numpy as np
 
 from evaluation.results import Prediction
 from evaluation.tables.published import comparison_tables
-from evaluation.tables.runs import RESULT_NAME, RUN_SETTINGS, Run, load_runs
+from evaluation.tables.runs import RESULT_NAME, Run, load_runs, run_settings
 from evaluation.tables.tables import Table, class_table
 from report import decisions, pages, pictures
 from report.curves import evaluation_curves
@@ -115,8 +115,8 @@ def drawn(sample: ReportSample, class_name: str) -> QualitativeInput:
 
 def _settings(path: Path, result: Mapping[str, Any]) -> list[str]:
     """The settings in words, for the line under the title."""
-    config = result.get("config") or {}
-    told = [f"{key.replace('_', ' ')} {config[key]}" for key in RUN_SETTINGS[1:] if config.get(key) is not None]
+    config = run_settings({"config": result.get("config")})
+    told = [f"{key.replace('_', ' ')} {value}" for key, value in config.items() if key != "method"]
     match = RESULT_NAME.fullmatch(path.stem)
     if match:
         epochs, batch = match["run"].split("_")

@@ -12,6 +12,7 @@ import calibrate
 import evaluate
 import predict
 import train
+from evaluation.tables.runs import run_settings
 from inspection import load_detector
 from models.checkpoints import find_run
 from models.methods import METHODS
@@ -74,6 +75,9 @@ class Constant(Method):
     def load(self, run, device, precision, options):
         (state,) = map(load_state, self.weights(run))
         return Loaded(Pipeline(float(state["level"])), load_settings(run.name, self.name))
+
+    def describe(self, loaded, options):
+        return {"factor": loaded.settings["config"]["factor"]}
 '''
 
 
@@ -108,9 +112,9 @@ def test_a_method_that_is_entered_is_served_by_everything(data: Path, capsys: py
     assert evaluate.main(words) == 0
     results = Path("results/quantitatives_constant_mvtec")
     result = json.loads((results / f"{run}.json").read_text())
-    assert result["config"]["method"] == "Constant"
+    assert (result["config"]["method"], run_settings(result)["factor"]) == ("Constant", "2.0")
     assert result["i_auroc"] == 0.5
-    assert (results / run / "report.html").is_file()
+    assert "factor 2.0" in (results / run / "report.html").read_text(encoding="utf-8")
     assert aggregate_results.main(["--quantitative_folder", str(results), "--output", "table.md"]) == 0
     assert "Constant 1ep_4bs" in Path("table.md").read_text()
 

@@ -43,10 +43,10 @@ def run(main: Callable[[], int]) -> int:
 
 
 LESS_MEMORY = (
-    "the memory is full. Take --precision bf16 or, in training, a smaller --batch_size (CFM: also --pixel_fraction; "
-    "DBMRNet: a smaller --preset; BTF: only other --features or fewer --shots); a run with other settings begins anew. "
-    "With the same ones --resume goes on from the last saved epoch, once other programs have left the memory, or on "
-    "another --device. Files that are finished stay as they are."
+    "the memory is full. Take --precision bf16 or, in training, a smaller --batch_size, --shots, or what else --help "
+    "lists that makes the model or its data smaller (--pixel_fraction, --preset, --features); a run with other "
+    "settings begins anew. With the same ones --resume goes on from the last saved epoch, once other programs have "
+    "left the memory, or on another --device. Files that are finished stay as they are."
 )
 
 

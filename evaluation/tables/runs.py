@@ -28,12 +28,6 @@ METRICS: dict[str, tuple[str, ...]] = {
 }
 """Column heading → where the figure lies in a result file."""
 DEFECT_METRICS = {"I-AUROC": "i_auroc", "P-AUROC": "p_auroc", "AUPRO@30%": "aupro_0.3"}
-RUN_SETTINGS = (
-    *("method", "extractor", "extractor_mode", "keep_blocks", "mapper", "aggregation"),
-    *("backbone", "view", "features", "fraction"),
-    *("shots", "seed", "precision", "preset", "fusion", "score", "checkpoint"),
-)
-"""Entries of `config` that set one run apart from another; results that differ in one are not averaged together."""
 
 
 @dataclass(frozen=True)
@@ -80,34 +74,42 @@ def load_runs(folder: Path) -> list[Run]:
     """
     if not Path(folder).is_dir():
         raise UserError(f"{folder}: expected a folder of result files, found none; check --quantitative_folder")
-    groups: dict[tuple[str, ...], dict[str, ResultFile]] = {}
+    groups: dict[frozenset[tuple[str, str]], dict[str, ResultFile]] = {}
+    found: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
     for path in sorted(Path(folder).glob("*.json")):
         if match := RESULT_NAME.fullmatch(path.stem):
             result = _read_result(path, match["class_name"])
-            key = match["run"], *run_settings(result).values()
+            settings = {"": match["run"], **run_settings(result)}
+            key = frozenset(settings.items())
+            found.setdefault(key, settings)
             groups.setdefault(key, {})[match["class_name"]] = ResultFile(path, result)
     if not groups:
         raise UserError(
             f"{folder}: expected result files named CLASS_{{EPOCHS}}ep_{{BATCH}}bs.json, found none; "
             "make them with an inference script and the same --quantitative_folder"
         )
-    names = ["", *run_settings({})]
-    telling = [i for i in range(1, len(names)) if len({key[i] for key in groups}) > 1]
+    names = dict.fromkeys(name for settings in found.values() for name in settings if name)
+    telling = [name for name in names if len({settings.get(name) for settings in found.values()}) > 1]
     runs = []
     for key, files in groups.items():
-        settings = (f"{names[i]} {key[i]}" for i in telling if key[i])
+        settings = found[key]
+        told = (f"{name} {settings[name]}" for name in telling if name in settings)
         results = {name: file.content for name, file in files.items()}
-        run = Run(", ".join([key[0], *settings]), key[names.index("method")], results, files)
+        run = Run(", ".join([settings[""], *told]), settings.get("method", ""), results, files)
         runs += [run, *_branches(run)]
     return runs
 
 
 def run_settings(result: dict[str, Any]) -> dict[str, str]:
-    """Name → text of what sets runs apart in a result file; empty where it is not told, as in old files."""
+    """Name → text of what sets runs apart in a result file: each single value of `config`, and of the protocol.
+
+    Lists and objects in `config` only describe the run of one class. Results that differ in a setting are not averaged
+    together.
+    """
     config, protocol = result.get("config") or {}, result.get("protocol") or {}
-    values = {key: config.get(key) for key in RUN_SETTINGS}
+    values = {key: value for key, value in config.items() if not isinstance(value, list | dict)}
     values |= {f"protocol {key}": protocol.get(key) for key in PROTOCOL_SETTINGS}
-    return {name: "" if value is None else str(value) for name, value in values.items()}
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def _branches(run: Run) -> list[Run]:

@@ -80,7 +80,7 @@ class BTF(Method):
             "features": pipeline.chosen.features,
             "backbone": pipeline.chosen.backbone,
             "fraction": pipeline.chosen.fraction,
-            "rows": len(pipeline.bank.rows),
             "shots": training["data"].get("shots"),
             "seed": training["seed"],
+            "bank": {"rows": len(pipeline.bank.rows)},
         }

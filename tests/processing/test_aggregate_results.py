@@ -93,6 +93,17 @@ def test_runs_with_other_settings_are_not_averaged(tmp_path: Path) -> None:
     assert [run.method for run in runs] == ["CFM"] * 3
 
 
+def test_any_single_value_of_a_method_sets_runs_apart_and_objects_do_not(tmp_path: Path) -> None:
+    write_result(tmp_path, "cap", 0.9, method="Own", strength=2, bank={"rows": 7})
+    write_result(tmp_path, "gear", 0.7, method="Own", strength=2, bank={"rows": 8})
+    write_result(tmp_path, "loaf", 0.6, method="Own", strength=3, bank={"rows": 7})
+    runs = load_runs(tmp_path)
+    assert {run.label: list(run.results) for run in runs} == {
+        "Own 50ep_4bs, strength 2": ["cap", "gear"],
+        "Own 50ep_4bs, strength 3": ["loaf"],
+    }
+
+
 def add_branches(path: Path, **values: float) -> Path:
     """Give a result file branches whose figures differ from its own by a constant. Returns its path."""
     result = json.loads(path.read_text())

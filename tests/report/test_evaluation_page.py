@@ -218,7 +218,7 @@ def test_keys_and_focus(report: Path) -> None:
         page.keyboard.press("Escape")
         expect(page.locator("#sample")).not_to_be_visible()
         wait_until(page, "location.hash === ''")
-        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "cut/000, missed, score 0.700"
+        wait_until(page, "document.activeElement.getAttribute('aria-label') === 'cut/000, missed, score 0.700'")
         choose(page, "Order", "defect")
         page.locator(".card", has_text="good/005").click()
         page.keyboard.press("ArrowRight")
