@@ -82,6 +82,25 @@ def test_training_repeats_and_hangs_on_the_seed(inputs: Inputs, tmp_path: Path) 
     assert not torch.equal(first["student.layers.0.weight"], other["student.layers.0.weight"])
 
 
+@pytest.mark.parametrize("epoch", [2, 5])
+def test_a_run_stopped_in_either_half_ends_like_one_that_was_not(inputs: Inputs, tmp_path: Path, epoch: int) -> None:
+    """Of three epochs each: the second of the teacher, and the second of the student, whose targets are made again."""
+
+    def stop(entry: dict[str, float]) -> None:
+        if entry["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    whole, log = learned(inputs, config(3), tmp_path / "whole")
+    name = CheckpointName(tmp_path, "dome", 3, 2)
+    with pytest.raises(KeyboardInterrupt):
+        train(inputs, config(3), name, False, stop, save_seconds=0)
+    rest: list[dict[str, float]] = []
+    found = train(inputs, config(3), name, True, rest.append, save_seconds=0).state_dict()
+    assert [entry["epoch"] for entry in rest] == list(range(epoch, 7))  # the one that was not saved is done again
+    assert all(torch.equal(found[key], value) for key, value in whole.state_dict().items())
+    assert rest[-1]["loss_student"] == log[-1]["loss_student"]
+
+
 def test_a_dent_is_found_where_it_is(inputs: Inputs, tmp_path: Path) -> None:
     networks, _ = learned(inputs, config(20, batch_size=1), tmp_path)
     pipeline = ASTPipeline(DEPTH, None, networks, CPU)
