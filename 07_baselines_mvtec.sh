@@ -3,8 +3,8 @@
 # downloads; BTF_BACKBONE=wide_resnet50_2 takes the paper's network for depth, rgb and btf. Arguments are passed on to
 # train.py and evaluate.py; for fewer sets of features set BTF_FEATURES, for another place of the results RESULTS.
 # Published means on preprocessed data: I-AUROC 0.878, P-AUROC 0.992, AUPRO@30% 0.959 (FPFH alone: 0.779, 0.978, 0.924).
-# The same with AST in each of its modes, with a narrow student: AST_MODES=depth AST_WIDTH=1024 takes one, the paper's.
-# Published means: I-AUROC 0.937, AUPRO@30% 0.944 (depth alone: I-AUROC 0.833, from memory).
+# Then the same with AST in each of its modes, AST_MODES; its student is 256 channels wide, the paper's AST_WIDTH=1024.
+# Published means: I-AUROC 0.937, AUPRO@30% 0.944 (depth alone: I-AUROC 0.833, not looked up).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source settings.sh

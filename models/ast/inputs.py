@@ -1,4 +1,8 @@
-"""From samples to what teacher and student take: features of cells, of colours and depths, and the object's mask."""
+"""From samples to what teacher and student take: features of cells, of colours and depths, and the object's mask.
+
+The mask comes from the cloud in every mode. Colours are seen on a grid that has twice as many pixels a side as that of
+depths; then every second one is taken of these, up to a quarter of a pixel from those of depths alone.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

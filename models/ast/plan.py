@@ -11,7 +11,7 @@ import torch
 from models.ast import training
 from models.ast.detector import ASTPipeline, Networks
 from models.ast.inputs import Inputs, channels, prepare, view_of
-from models.ast.settings import ASTSettings
+from models.ast.settings import BACKBONE, MODES, ASTSettings
 from models.extractors.backbone import Backbone, load_backbone
 from models.method import Learned, NominalData, TrainedRun
 from models.token_store import batches
@@ -56,9 +56,7 @@ def make_plan(data: NominalData, options: argparse.Namespace, device: torch.devi
     return ASTPlan(training.ASTConfig(model, made_of, *run), data, backbone and backbone.to(device), device)
 
 
-def settings_for(
-    mode: str, width: int, backbone: str | None, weights: Path | None
-) -> tuple[ASTSettings, Backbone | None]:
+def settings_for(mode: str, width: int, backbone: str, weights: Path | None) -> tuple[ASTSettings, Backbone | None]:
     """Settings, and the network where colours are looked at.
 
     Args:
@@ -66,12 +64,14 @@ def settings_for(
         weights: file to use instead of the package's or hub's.
 
     Raises:
-        UserError: see `load_backbone` and `sixth_stage`.
+        UserError: no such mode; see also `load_backbone` and `sixth_stage`.
     """
-    if mode == "depth" or backbone is None:
+    if mode not in MODES:
+        raise UserError(f"--mode {mode}: expected one of {', '.join(MODES)}.")
+    if mode == "depth":
         return ASTSettings(mode, width), None
     network, sha256 = load_backbone(backbone, weights)
-    channels(ASTSettings(mode), network)  # refuses one that has no such stage
+    channels(ASTSettings(mode), network)  # refuses a network without such a stage
     return ASTSettings(mode, width, backbone, sha256), network
 
 
@@ -89,7 +89,9 @@ def load_pipeline(
     config = settings["config"]
     try:
         stored = ASTSettings(**config["model"])
-        chosen, backbone = settings_for(stored.mode, stored.width, stored.backbone, options.get("rgb_weights"))
+        chosen, backbone = settings_for(
+            stored.mode, stored.width, stored.backbone or BACKBONE, options.get("rgb_weights")
+        )
         shape = channels(chosen, backbone), chosen.width
         networks = Networks(*shape, precision or config["precision"], config["seed"])
         for part, state in states.items():

@@ -1,5 +1,7 @@
 """Training of AST: all epochs of the teacher, then as many of the student on what the teacher says.
 
+The release leaves out the last images of an epoch where they do not fill a batch; here they are a smaller one.
+
 Checkpoint files: `AST_teacher_….safetensors` and `AST_student_….safetensors`, `AST_….json` settings, `AST_….jsonl`
 losses, and, while a run is under way, `AST_resume_….pth`.
 """
