@@ -12,7 +12,7 @@ from models.cfm.detector import CrossmodalDetector
 from models.cfm.pipeline import CFMPipeline
 from models.cfm.training import CFMConfig, CFMLearner
 from models.extractors import Extractor, ExtractorOptions, build_extractor
-from models.token_store import GridSample, batches, extract_batch
+from models.token_store import GridSample, batches, extract_batch, fit_extractor
 from utils.devices import pick_device
 
 
@@ -24,7 +24,7 @@ def samples(frozen: Extractor, count: int) -> list[Sample]:
 def extractor(precision: str, device: torch.device) -> Extractor:
     """With the statistics of two domes."""
     frozen = build_extractor("cnn_normals", device, ExtractorOptions(precision=precision))
-    frozen.fit(samples(frozen, 2))
+    fit_extractor(frozen, samples(frozen, 2), 1, device)
     return frozen
 
 

@@ -23,7 +23,7 @@ from models.dbmrnet import training as dbmrnet
 from models.dbmrnet.inputs import prepare
 from models.dbmrnet.settings import ModelSettings
 from models.extractors.handcrafted import Handcrafted
-from models.token_store import extract_batch
+from models.token_store import extract_batch, fit_extractor
 from utils import cli
 from utils.checkpoint import CheckpointName
 from utils.devices import pick_device
@@ -95,7 +95,7 @@ def runs(task: Task) -> None:
 
 def cfm_run(task: Task, samples: list[Sample]) -> Train:
     extractor = Handcrafted()
-    extractor.fit(samples)
+    fit_extractor(extractor, samples, 1, torch.device("cpu"))
     config = cfm.CFMConfig(extractor.fingerprint(), {}, "mlp", "fp32", EPOCHS, BATCH, 0, 1.0)
 
     def train(

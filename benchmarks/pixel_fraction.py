@@ -36,16 +36,15 @@ def run_class(root: Path, class_name: str, scratch: Path) -> list[dict[str, Any]
     from experiments.class_run import ClassRun
     from models.cfm import training
     from models.extractors.handcrafted import Handcrafted
-    from models.token_store import extract_tokens
+    from models.token_store import extract_batch, fit_extractor
     from utils.checkpoint import CheckpointName
 
     cpu = torch.device("cpu")
     good = [sample for _, sample in iter_samples(scan(root, class_name, "train"))]
     extractor = Handcrafted()
-    extractor.fit(good)
-    tokens = list(extract_tokens(good, extractor, BATCH_SIZE, cpu))
+    tokens = fit_extractor(extractor, good, BATCH_SIZE, cpu)
     tests = [
-        (record, sample, extractor.extract(sample.rgb[None], sample.xyz[None], sample.valid[None])[0])
+        (record, sample, extract_batch([sample], extractor, cpu)[0])
         for record, sample in iter_samples(scan(root, class_name, "test"))
     ]
     found = []

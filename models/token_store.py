@@ -20,12 +20,31 @@ from utils.errors import UserError
 from utils.files import atomic_path, sha256_text
 from utils.view import ViewSettings, Window
 
-FORMAT = 2
+FORMAT = 3
 """Part of every key: to be raised when the meaning of stored tokens changes."""
 
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Hashable)
+
+
+class CachedTokens(Sequence[Tokens]):
+    """Tokens read from their files each time they are asked for.
+
+    Attributes:
+        paths: of the files.
+        then: what to do to them.
+    """
+
+    def __init__(self, paths: Sequence[Path], then: Callable[[Tokens], Tokens] | None = None) -> None:
+        self.paths, self.then = paths, then
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: Any) -> Any:
+        tokens = load_tokens(self.paths[index])
+        return self.then(tokens) if self.then else tokens
 
 
 class Grid(Protocol):
@@ -57,6 +76,8 @@ class TokenExtractor(Protocol):
     """What making tokens needs of an extractor; the whole of it is `models.extractors.Extractor`."""
 
     def extract(self, rgb: Tensor, xyz: Tensor, valid: Tensor) -> list[Tokens]: ...
+    def fit(self, nominal: Iterable[Tokens]) -> None: ...
+    def standardise(self, tokens: Tokens) -> Tokens: ...
     def fingerprint(self) -> dict[str, Any]: ...
     @property
     def view(self) -> ViewSettings | None: ...
@@ -84,7 +105,11 @@ def seen_by(view: ViewSettings | None, samples: Sequence[GridSample]) -> Sequenc
 
 
 def extract_batch(batch: Sequence[GridSample], extractor: TokenExtractor, device: torch.device) -> list[Tokens]:
-    """Tokens of a batch of samples, or of their views where the extractor looks at those, extracted on `device`."""
+    """Tokens of a batch of samples, or of their views where the extractor looks at those, made on `device`."""
+    return [extractor.standardise(tokens) for tokens in _extract(batch, extractor, device)]
+
+
+def _extract(batch: Sequence[GridSample], extractor: TokenExtractor, device: torch.device) -> list[Tokens]:
     seen = seen_by(extractor.view, batch)
     rgb, xyz, valid = (send(torch.stack([getattr(s, name) for s in seen]), device) for name in ("rgb", "xyz", "valid"))
     return extractor.extract(rgb, xyz, valid)
@@ -93,22 +118,20 @@ def extract_batch(batch: Sequence[GridSample], extractor: TokenExtractor, device
 def extract_tokens(
     samples: Iterable[GridSample], extractor: TokenExtractor, batch_size: int, device: torch.device
 ) -> Iterator[Tokens]:
-    """Tokens of each sample, in order, extracted `batch_size` samples at a time, on `device`."""
+    """Tokens of each sample, in order, extracted `batch_size` samples at a time, on `device`; not standardised."""
     for batch in batches(samples, batch_size):
-        yield from extract_batch(batch, extractor, device)
+        yield from _extract(batch, extractor, device)
 
 
-class CachedTokens(Sequence[Tokens]):
-    """Tokens read from their files each time they are asked for."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = paths
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: Any) -> Any:
-        return load_tokens(self.paths[index])
+def fit_extractor(
+    extractor: TokenExtractor, samples: Iterable[GridSample], batch_size: int, device: torch.device
+) -> list[Tokens]:
+    """Fit an extractor to nominal samples, each looked at once. Returns their tokens, standardised."""
+    found = list(extract_tokens(samples, extractor, batch_size, device))
+    extractor.fit(found)
+    for i, tokens in enumerate(found):  # in place, which takes half the memory
+        found[i] = extractor.standardise(tokens)
+    return found
 
 
 def cache_tokens(
@@ -119,10 +142,10 @@ def cache_tokens(
     device: torch.device,
     folder: Path,
 ) -> CachedTokens:
-    """Tokens of samples on disk; only those that are missing are extracted.
+    """Tokens of samples on disk, not standardised; only those that are missing are extracted.
 
     A file's name is a hash of the extractor's fingerprint and the sample's files, so changed settings, weights or
-    files are never served old tokens.
+    files are never served old tokens; runs on other images of the class share them.
 
     Args:
         digests: for each record of a sample a hash of its files, in the order of the result.

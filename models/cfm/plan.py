@@ -12,7 +12,7 @@ from models.cfm import training
 from models.cfm.pipeline import CFMPipeline
 from models.extractors import Extractor, ExtractorOptions, build_extractor
 from models.method import Learned, NominalData
-from models.token_store import GridSample, cache_tokens, extract_tokens
+from models.token_store import CachedTokens, GridSample, cache_tokens, fit_extractor
 from models.tokens import Tokens
 from utils.checkpoint import CheckpointName
 from utils.files import sha256_text
@@ -20,7 +20,7 @@ from utils.files import sha256_text
 
 @dataclass(frozen=True)
 class CFMPlan:
-    """What a run will be trained on. extractor: fitted. cache: folder of tokens, None for memory."""
+    """What a run will be trained on. extractor: `read` fits it. cache: folder of tokens, None for memory."""
 
     config: training.CFMConfig
     data: NominalData
@@ -29,12 +29,13 @@ class CFMPlan:
     cache: Path | None
 
     def read(self) -> Sequence[Tokens]:
-        """The tokens of each training image."""
-        size = self.config.batch_size
+        """The tokens of each training image; the extractor is fitted to them."""
+        how = self.extractor, self.config.batch_size, self.device
         if self.cache is not None:
-            return cache_tokens(self.data.hashes("train"), self._load, self.extractor, size, self.device, self.cache)
-        samples = (sample for _, sample in self._load())
-        return list(extract_tokens(samples, self.extractor, size, self.device))
+            found = cache_tokens(self.data.hashes("train"), self._load, *how, self.cache)
+            self.extractor.fit(found)
+            return CachedTokens(found.paths, self.extractor.standardise)
+        return fit_extractor(self.extractor, (sample for _, sample in self._load()), *how[1:])
 
     def _load(self, stems: Sequence[str] | None = None) -> Iterator[tuple[str, GridSample]]:
         return self.data.samples("train", "extracting", self.extractor.view, stems)
@@ -49,13 +50,12 @@ class CFMPlan:
 
 
 def make_plan(data: NominalData, options: argparse.Namespace, device: torch.device) -> CFMPlan:
-    """Build the extractor, fit it, and say what decides the weights; see `models.method.Method.plan`."""
+    """Build the extractor, and say what decides the weights; see `models.method.Method.plan`."""
     precision = options.precision or "fp32"
     modes = options.extractor_mode or "eval", options.keep_blocks or 12
     files = options.rgb_weights, options.xyz_weights
     chosen = ExtractorOptions(*modes, precision, *files, options.backbone, options.view)
     extractor = build_extractor(options.extractor or "dino_pointmae", device, chosen)
-    extractor.fit(sample for _, sample in data.samples("train", "fitting", extractor.view))
     made_of = {"sha256": sha256_text(" ".join(data.hashes("train").values())), "shots": options.shots}
     mapper, share = training.DEFAULTS.get(options.extractor, training.PAPER)
     run = precision, options.epochs_no, options.batch_size, options.seed, options.pixel_fraction or share

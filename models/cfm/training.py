@@ -201,15 +201,17 @@ def _check_settings(config: Mapping[str, Any], name: CheckpointName) -> None:
 def check_extractor(extractor: Extractor, detector: CrossmodalDetector, settings: Mapping[str, Any] | None) -> None:
     """Refuse an extractor other than the one that a checkpoint was trained with; only the precision may differ.
 
+    Older checkpoints have a hash of its statistics among its settings; their file has one of its own in all.
+
     Args:
         extractor: to be used.
         detector, settings: of the checkpoint.
 
     Raises:
-        UserError: a setting, the hash of weights or statistics, or the width of the features differs.
+        UserError: a setting, the hash of weights, or the width of the features differs.
     """
     found, stored = extractor.fingerprint(), settings["config"]["extractor"] if settings else {}
-    for name in sorted(stored.keys() - {"precision"}):
+    for name in sorted(stored.keys() - {"precision", "statistics"}):
         if stored[name] != found.get(name):
             raise UserError(
                 f"extractor's {name}: the checkpoint was trained with {stored[name]}, found {found.get(name)}. "

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from models.token_store import GridSample
     from models.tokens import Tokens
 
 
@@ -52,17 +51,23 @@ class Extractor(Protocol):
     def view(self) -> ViewSettings | None:
         """The view of a sample that it looks at; None: the sample's grid."""
 
-    def fit(self, samples: "Iterable[GridSample]") -> None:
-        """Learn statistics from nominal samples; a pretrained extractor does not look at them."""
-
     def extract(self, rgb: "Tensor", xyz: "Tensor", valid: "Tensor") -> "list[Tokens]":
-        """Tokens of a batch: (B, 3, H, W) image and cloud, (B, H, W) mask, True = valid → one Tokens a sample."""
+        """Tokens of a batch: (B, 3, H, W) image and cloud, (B, H, W) mask, True = valid → one Tokens a sample.
+
+        They are not standardised: that takes statistics of nominal samples.
+        """
+
+    def fit(self, nominal: "Iterable[Tokens]") -> None:
+        """Learn statistics from what `extract` gave of nominal samples; an extractor without any looks at none."""
+
+    def standardise(self, tokens: "Tokens") -> "Tokens":
+        """What detection works on, made of what `extract` gave; the same where there are no statistics."""
 
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that the tokens depend on besides the sample, as JSON values."""
+        """Everything that the result of `extract` depends on besides the sample, as JSON values."""
 
     def state_dict(self) -> "dict[str, Tensor]":
-        """Learned statistics; empty for a pretrained extractor."""
+        """Learned statistics; empty for an extractor without any."""
 
 
 def _dino_pointmae(device: "torch.device", options: ExtractorOptions, state: "Mapping[str, Tensor]") -> Extractor:

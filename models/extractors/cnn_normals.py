@@ -9,7 +9,6 @@ Sources: normals through a network for images, TRD (arXiv 2412.08949), CPMAD (CV
 a Gaussian of pretrained features, PaDiM (Defard et al., ICPR Workshops 2021), here one for all places.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +20,6 @@ from torch.nn import functional
 
 from models.extractors.backbone import Backbone, colours, load_backbone
 from models.normals import NormalSettings, estimate_normals
-from models.token_store import GridSample, extract_batch
 from models.tokens import Tokens, cell_tokens
 from utils.devices import autocast
 from utils.errors import UserError
@@ -62,7 +60,7 @@ class CnnNormalsSettings:
 
 
 class CnnNormals:
-    """Samples → tokens of the foreground's cells, (P, D) of either modality. Its statistics come from `fit` or a
+    """Samples → tokens of the foreground's cells, (P, D) of either modality. Their statistics come from `fit` or a
     checkpoint."""
 
     name = "cnn_normals"
@@ -94,28 +92,18 @@ class CnnNormals:
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that the tokens depend on besides the sample, as JSON values."""
-        digest = hashlib.sha256()
-        for _, value in sorted(self.state_dict().items()):
-            digest.update(value.numpy().tobytes())
-        return {
-            "extractor": self.name,
-            "version": VERSION,
-            "statistics": digest.hexdigest(),
-            **asdict(self.settings),
-        }
+        return {"extractor": self.name, "version": VERSION, **asdict(self.settings)}
 
     @torch.no_grad()
-    def fit(self, samples: Iterable[GridSample]) -> None:
+    def fit(self, nominal: Iterable[Tokens]) -> None:
         """Take the statistics of nominal samples.
 
         Raises:
             UserError: they have not a single valid point, or there are none.
         """
-        width, device = self.rgb_width, self.backbone.mean.device
+        width = self.rgb_width
         count, total, squares = 0, torch.zeros(2, width).double(), torch.zeros(2, width, width).double()
-        self._statistics = {}
-        for sample in samples:
-            (tokens,) = extract_batch([sample], self, device)
+        for tokens in nominal:
             values = torch.stack([tokens.rgb.tokens, tokens.xyz.tokens]).cpu()  # (2, P, D)
             count += values.shape[1]
             total += values.sum(dim=1, dtype=torch.float64)
@@ -140,7 +128,7 @@ class CnnNormals:
             valid: (B, S, S) bool, True = the pixel holds a point.
 
         Returns:
-            One Tokens a sample, on the device of the input; as they are while there are no statistics yet.
+            One Tokens a sample, on the device of the input, not standardised.
         """
         features = self._features(torch.cat([colours(rgb), self._normals(xyz, valid)]))  # (2·B, D, c, c)
         both = features.unflatten(0, (2, len(rgb))).permute(1, 0, 3, 4, 2)  # (B, 2, c, c, D)
@@ -170,14 +158,23 @@ class CnnNormals:
 
     def _tokens(self, features: Tensor, foreground: Tensor) -> Tokens:
         """Of one sample: (2, c, c, D) features and (c, c) bool."""
-        chosen = features[:, foreground]  # (2, P, D)
         places = foreground.flatten().nonzero().flatten()
+        return cell_tokens(features[:, foreground], None, places, len(foreground))
+
+    @torch.no_grad()
+    def standardise(self, tokens: Tokens) -> Tokens:
+        """With the statistics, and how rare each is by them.
+
+        Raises:
+            UserError: there are none yet.
+        """
         if not self._statistics:
-            return cell_tokens(chosen, None, places, len(foreground))
+            raise UserError(f"the extractor {self.name} has no statistics: fit it on nominal samples first.")
         mean, deviation, whitening = self._statistics.values()
-        chosen = (chosen - mean[:, None]) / deviation[:, None]
-        rarity = (chosen @ whitening).square().mean(dim=2)  # (2, P)
-        return cell_tokens(chosen, rarity, places, len(foreground))
+        values = torch.stack([tokens.rgb.tokens, tokens.xyz.tokens])  # (2, P, D)
+        values = (values - mean[:, None]) / deviation[:, None]
+        rarity = (values @ whitening).square().mean(dim=2)  # (2, P)
+        return cell_tokens(values, rarity, tokens.foreground, tokens.size)
 
 
 def build_cnn_normals(

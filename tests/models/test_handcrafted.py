@@ -9,6 +9,7 @@ from torch import Tensor
 
 from datasets.sample import Sample
 from models.extractors.handcrafted import CLIP, Handcrafted, describe_colours, describe_shape, gaussian_matrix
+from models.token_store import extract_batch, fit_extractor
 from models.tokens import Tokens
 from utils.errors import UserError
 
@@ -36,13 +37,12 @@ def sample(seed: int = 0, dent: float = 0.0) -> Sample:
 def fitted() -> Handcrafted:
     """Fitted on three domes."""
     extractor = Handcrafted()
-    extractor.fit(sample(seed) for seed in range(3))
+    fit_extractor(extractor, map(sample, range(3)), 1, torch.device("cpu"))
     return extractor
 
 
 def extract(extractor: Handcrafted, *samples: Sample) -> list[Tokens]:
-    rgb, xyz, valid = (torch.stack([getattr(s, name) for s in samples]) for name in ("rgb", "xyz", "valid"))
-    return extractor.extract(rgb, xyz, valid)
+    return extract_batch(samples, extractor, torch.device("cpu"))
 
 
 def test_widths_and_standardisation(fitted: Handcrafted) -> None:
@@ -73,7 +73,7 @@ def test_refuses_to_fit_without_a_point() -> None:
     empty = replace(item, xyz=torch.zeros_like(item.xyz), valid=torch.zeros_like(item.valid))
     for samples in ([], [empty]):
         with pytest.raises(UserError, match="no valid point"):
-            Handcrafted().fit(samples)
+            fit_extractor(Handcrafted(), samples, 1, torch.device("cpu"))
 
 
 def test_shape_does_not_depend_on_where_the_cloud_is() -> None:

@@ -1,7 +1,7 @@
 """Tokens on disk: what is made again and what is not."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.token_store import batches, cache_tokens, extract_tokens, load_tokens, save_tokens
+from models.token_store import (
+    CachedTokens,
+    batches,
+    cache_tokens,
+    extract_tokens,
+    fit_extractor,
+    load_tokens,
+    save_tokens,
+)
 from models.tokens import Tokens
 from utils.errors import UserError
 
@@ -41,6 +49,12 @@ class FakeExtractor:
     def extract(self, rgb: Tensor, xyz: Tensor, valid: Tensor) -> list[Tokens]:
         self.seen += len(rgb)
         return [self.make(int(image.flatten()[0])) for image in rgb]
+
+    def fit(self, nominal: Iterable[Tokens]) -> None:
+        self.fitted = [int(tokens.foreground.sum()) for tokens in nominal]
+
+    def standardise(self, tokens: Tokens) -> Tokens:
+        return replace(tokens, size=tokens.size + len(self.fitted))
 
 
 def samples(seeds: list[int]) -> Iterator[tuple[int, FakeSample]]:
@@ -80,6 +94,22 @@ def test_extraction_keeps_the_order_and_takes_each_sample_once(make_random_token
     for tokens, seed in zip(found, [3, 1, 2, 5, 4], strict=True):
         assert_same(tokens, make_random_tokens(seed))
     assert list(batches("abcde", 2)) == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_an_extractor_is_fitted_to_what_it_saw_once(make_random_tokens: MakeTokens) -> None:
+    extractor = FakeExtractor(make_random_tokens)
+    found = fit_extractor(extractor, (sample for _, sample in samples([3, 1, 2])), 2, CPU)
+    assert extractor.seen == 3
+    raw = [make_random_tokens(seed) for seed in (3, 1, 2)]
+    assert extractor.fitted == [int(tokens.foreground.sum()) for tokens in raw]
+    for tokens, own in zip(found, raw, strict=True):
+        assert_same(tokens, replace(own, size=own.size + 3))
+
+
+def test_cached_tokens_are_standardised_when_they_are_read(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
+    save_tokens(tmp_path / "x.safetensors", make_random_tokens(1))
+    (found,) = CachedTokens([tmp_path / "x.safetensors"], lambda tokens: replace(tokens, size=7))
+    assert_same(found, replace(make_random_tokens(1), size=7))
 
 
 def test_cache_serves_what_has_not_changed(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
