@@ -1,4 +1,4 @@
-"""From depths to channels of cells and to the mask of the object (AST, section 4.2, and its release).
+"""From depths to channels of cells and to the mask of the object (AST, as released).
 
 The release reads raw scans. Samples here hold the object only, as a rule: then no corner of the frame is measured, and
 all that is measured is foreground. Depths are picked from the file on a grid of 384×384, where the release has the

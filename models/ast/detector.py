@@ -1,7 +1,7 @@
 """AST as a detector: where the student fails to say what the teacher says (Rudolph et al., WACV 2023).
 
-What differs from the release: maps are enlarged to the sample's grid of 224×224, where it has 192×192, and
-`models.ast.depth` says what is read. All else that it prints is its "max over map".
+What differs from the release: maps are enlarged to the sample's grid of 224×224, where it has 192×192; what is read,
+see `models.ast.depth`; batches, see `models.ast.training`. Of its two scores of an image it is the maximum of the map.
 """
 
 from collections.abc import Sequence

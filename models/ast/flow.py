@@ -1,4 +1,4 @@
-"""The teacher: a normalising flow of cells, told where each lies (AST, section 3.1; Real-NVP, Dinh et al., ICLR 2017).
+"""The teacher: a normalising flow of cells, told where each lies (AST; Real-NVP, Dinh et al., ICLR 2017).
 
 It maps nominal features to a standard normal distribution one to one, so that what it has never seen goes elsewhere,
 and where to is hard to guess.

@@ -1,4 +1,4 @@
-"""From what teacher and student say to maps (AST, section 3.3)."""
+"""From what teacher and student say to maps (AST, as released)."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The student: a convolutional network that learns what the teacher says of nominal features (AST, section 3.2).
+"""The student: a convolutional network that learns what the teacher says of nominal features (AST).
 
 Being no flow, it does not follow the teacher to where that sends what is new.
 """
