@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
+# Train and evaluate M3DM on every class of MVTec 3D-AD, without downloads; M3DM_EXTRACTOR=dino_pointmae takes the paper's
+# extractors. Its published means: I-AUROC 0.945, P-AUROC 0.992, AUPRO@30% 0.964. Then the same with BTF:
 # Train and evaluate BTF with each of its sets of features on every class of MVTec 3D-AD, then print the tables. Without
 # downloads; BTF_BACKBONE=wide_resnet50_2 takes the paper's network for depth, rgb and btf. Arguments are passed on to
 # train.py and evaluate.py; for fewer sets of features set BTF_FEATURES, for another place of the results RESULTS.
@@ -9,7 +11,12 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source settings.sh
 
-folders=()
+for_each_class "$MVTEC_PATH" train.py --method m3dm --extractor "$M3DM_EXTRACTOR" \
+  --checkpoint_savepath "$M3DM_CHECKPOINTS" "$@"
+for_each_class "$MVTEC_PATH" evaluate.py --method m3dm --checkpoint_folder "$M3DM_CHECKPOINTS" \
+  --quantitative_folder "$RESULTS/quantitatives_m3dm_mvtec" \
+  --qualitative_folder "$RESULTS/qualitatives_m3dm_mvtec" --produce_qualitatives "$@"
+folders=("$RESULTS/quantitatives_m3dm_mvtec")
 for features in $BTF_FEATURES; do
   for_each_class "$MVTEC_PATH" train.py --method btf --features "$features" --backbone "$BTF_BACKBONE" \
     --checkpoint_savepath "$BTF_CHECKPOINTS/$features" "$@"

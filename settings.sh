@@ -16,6 +16,9 @@ DBMRNET_CHECKPOINTS="${DBMRNET_CHECKPOINTS:-./checkpoints/checkpoints_DBMRNet_mv
 DBMRNET_EPOCHS="${DBMRNET_EPOCHS:-300}"
 DBMRNET_BATCH_SIZE="${DBMRNET_BATCH_SIZE:-16}"
 
+M3DM_CHECKPOINTS="${M3DM_CHECKPOINTS:-./checkpoints/checkpoints_M3DM_mvtec}"
+M3DM_EXTRACTOR="${M3DM_EXTRACTOR:-cnn_normals}" # with the weights of a pip package; the paper's is dino_pointmae
+
 BTF_CHECKPOINTS="${BTF_CHECKPOINTS:-./checkpoints/checkpoints_BTF_mvtec}" # a folder in it for each set of features
 BTF_FEATURES="${BTF_FEATURES:-raw hog sift fpfh depth rgb btf}"
 BTF_BACKBONE="${BTF_BACKBONE:-efficientnet_lite0}" # with the weights of a pip package; the paper's is wide_resnet50_2

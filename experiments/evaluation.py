@@ -67,6 +67,7 @@ def look(
     skipped: list[str] | None,
 ) -> None:
     """Add what the run says of each test image."""
+    ways = method.branches_of(loaded.pipeline)
     native = options.save_maps is not None and options.map_size == "native"
     samples = iter_samples(records, skipped, view=loaded.pipeline.view)
     with tqdm(total=len(records), desc=f"{run.class_name}: inference", unit="image") as progress:
@@ -76,7 +77,7 @@ def look(
             seconds = (time.perf_counter() - start) / len(batch)
             panels = make_panels() if run.with_pictures else [{}] * len(batch)
             for (record, sample), anomaly_map, own in zip(batch, found, panels, strict=True):
-                branches = {name: anomaly_map.branch(way) for name, way in method.branches.items()}
+                branches = {name: anomaly_map.branch(way) for name, way in ways.items()}
                 saved = from_square(anomaly_map.aupro_map().numpy(), sample.original) if native else None
                 what = record.defect, record.stem, *to_arrays(sample), anomaly_map, seconds
                 run.add(*what, branches=branches, extra=_arrays(own), saved=saved)

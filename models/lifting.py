@@ -176,6 +176,27 @@ def _interpolation_weights(squared_distances: Tensor) -> Tensor:
     return weights / weights.sum(dim=1, keepdim=True)
 
 
+def pooled(lift: LiftingOperator, foreground: Tensor, size: int, block: int) -> tuple[Tensor, LiftingOperator]:
+    """An operator whose pixels are averaged over blocks: from tokens to the cells of a coarser grid, still sparse.
+
+    Args:
+        lift: (P, T).
+        foreground: (P,) int64 flat indices of its pixels; pixels beyond count as 0.
+        size: side of the pixel grid, a multiple of `block`.
+        block: side of a cell in pixels.
+
+    Returns:
+        Flat indices (C,) int64, ascending, of the cells that hold a pixel, and the (C, T) operator.
+    """
+    of_pixels = foreground // size // block * (size // block) + foreground % size // block
+    cells, rows = of_pixels.unique(return_inverse=True)
+    rows = rows.repeat_interleave(lift.offsets.diff(), output_size=len(lift.indices))  # of the entries
+    keys, entry = (rows * lift.n_tokens + lift.indices).unique(return_inverse=True)
+    sums = torch.zeros(len(keys), dtype=torch.float64, device=keys.device).index_add_(0, entry, lift.values.double())
+    offsets = _row_offsets(keys // lift.n_tokens, len(cells))
+    return cells, LiftingOperator(offsets, (keys % lift.n_tokens).int(), (sums / block**2).float(), lift.n_tokens)
+
+
 def bilinear_operator(grid_side: int, size: int, foreground: Tensor) -> LiftingOperator:
     """L_2D: bilinear upsampling of a square token grid, half-pixel centres, clamped at the border, four entries a row.
 

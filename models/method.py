@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from utils.files import sha256_text
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -56,6 +58,11 @@ class NominalData(Protocol):
         Raises:
             UserError: a sample cannot be used, and is not to be skipped; or none of all can.
         """
+
+
+def data_sha256(data: NominalData, split: str) -> str:
+    """Hash of the files of all samples of a split, in their order: part of what decides the weights."""
+    return sha256_text(" ".join(data.hashes(split).values()))
 
 
 @dataclass(frozen=True)
@@ -200,6 +207,10 @@ class Method(Protocol):
             UserError: a file is missing or damaged, or what is asked for contradicts the run.
         """
         raise NotImplementedError
+
+    def branches_of(self, pipeline: Any) -> Mapping[str, str]:
+        """Those of `branches` that a loaded run has."""
+        return self.branches
 
     def describe(self, loaded: Loaded, options: Mapping[str, Any]) -> dict[str, Any]:
         """What result files say of how the maps were made, as JSON values.

@@ -4,11 +4,13 @@ from models.ast.method import AST
 from models.btf.method import BTF
 from models.cfm.method import CFM
 from models.dbmrnet.method import DBMRNet
+from models.m3dm.method import M3DM
 from models.method import Method
 
 METHODS: dict[str, Method] = {
     "cfm": CFM(),
     "dbmrnet": DBMRNet(),
     "btf": BTF(),
+    "m3dm": M3DM(),
     "ast": AST(),
 }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.anomaly_map import DefectMap, aggregate
-from models.extractors.handcrafted import gaussian_matrix
+from models.gaussian import gaussian_matrix
 from utils.view import Window
 
 SMOOTHING = 0.03
@@ -30,15 +30,22 @@ def make_view_map(psi_2d: Tensor, psi_3d: Tensor, aggregation: str, valid: Tenso
     Returns:
         The maps on the frame's grid, 0 beyond the view; the discrepancies as they are, not smoothed.
     """
-    cells, size = len(psi_2d), len(valid)
+    plain, smoothed = place(torch.stack([psi_2d, psi_3d, aggregate(psi_2d, psi_3d, aggregation)]), valid, window)
+    return DefectMap(plain[0], plain[1], smoothed[2])
+
+
+def place(maps: Tensor, valid: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+    """Maps of the cells of a view, (n, C, C), on the frame's grid: enlarged linearly, and smoothed too; see above."""
+    cells, size = maps.shape[-1], len(valid)
     deviation = SMOOTHING * float(valid.sum()) ** 0.5
-    maps = torch.stack([psi_2d, psi_3d, aggregate(psi_2d, psi_3d, aggregation)])
-    down, across = (
-        torch.stack([plain, plain, placed @ _smoothing(size, deviation) @ _upsampling(cells, size)]).to(maps)
-        for placed in (placing(size, start, window.side) for start in window[:2])
-        for plain in (placed @ _upsampling(cells, size),)
-    )
-    return DefectMap(*(down @ maps @ across.transpose(1, 2)))
+    enlarging = _upsampling(cells, size)
+    smoothing = _smoothing(size, deviation) @ enlarging
+    lines = [placing(size, start, window.side) for start in window[:2]]
+    found = []
+    for matrix in (enlarging, smoothing):
+        down, across = ((line @ matrix).to(maps) for line in lines)
+        found.append(down @ maps @ across.T)
+    return found[0], found[1]
 
 
 def placing(size: int, start: float, side: float, frame: int = FRAME) -> Tensor:

@@ -107,7 +107,11 @@ def test_a_command_for_each_class_then_tables(
 def test_baselines_are_trained_and_evaluated_with_each_set_of_features(
     run_script: Callable[..., tuple[int, list[str]]],
 ) -> None:
+    m3dm, weights = f"{MVTEC} --class_name CLASS --method m3dm", "./checkpoints/checkpoints_M3DM_mvtec"
+    train = f"train.py {m3dm} --extractor cnn_normals --checkpoint_savepath {weights}"
     place, expected = "./results/quantitatives_btf_mvtec", []
+    for command in (train, f"evaluate.py {m3dm} --checkpoint_folder {weights} {results('m3dm_mvtec')}"):
+        expected += ["setup", *(f"{command} --device cpu".replace("CLASS", name) for name in ("bagel", "cookie"))]
     for features in ("hog", "btf"):
         begin, weights = f"{MVTEC} --class_name CLASS --method btf", f"./checkpoints/checkpoints_BTF_mvtec/{features}"
         train = f"train.py {begin} --features {features} --backbone efficientnet_lite0 --checkpoint_savepath {weights}"
@@ -119,7 +123,7 @@ def test_baselines_are_trained_and_evaluated_with_each_set_of_features(
     train = f"train.py {begin} {options} --checkpoint_savepath {weights}"
     for command in (train, f"evaluate.py {begin} --checkpoint_folder {weights} {results('ast_mvtec/depth')}"):
         expected += ["setup", *(f"{command} --device cpu".replace("CLASS", name) for name in ("bagel", "cookie"))]
-    folders = f"{place}/hog {place}/btf ./results/quantitatives_ast_mvtec/depth"
+    folders = f"./results/quantitatives_m3dm_mvtec {place}/hog {place}/btf ./results/quantitatives_ast_mvtec/depth"
     command = f"processing/aggregate_results.py --quantitative_folder {folders}"
     expected += [f"{command} --format html --output {place}/comparison.html", f"{command} --output {place}/table.md"]
     assert run_script("07_baselines_mvtec.sh", "--device", "cpu", BTF_FEATURES="hog btf", AST_MODES="depth") == (

@@ -7,35 +7,19 @@ on is drawn by torch.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from models.anomaly_map import DefectMap
 from models.btf.features import CELLS, describe, width
 from models.btf.settings import FEATURES, PAPER_BACKBONE, WITH_NETWORK, BTFSettings
 from models.extractors.backbone import Backbone, load_backbone
-from models.extractors.handcrafted import gaussian_matrix
 from models.memory.bank import Bank, fit_bank, load_bank
+from models.memory.maps import BankMap, spread
 from models.token_store import Grid
 from utils.errors import UserError
-
-SMOOTHING = 4.0  # deviation of the Gaussian in pixels
-
-
-@dataclass(frozen=True)
-class BankMap(DefectMap):
-    """Distances of a sample's cells from a bank, as a map; `score` is the image's, re-weighted (`Bank.image_score`)."""
-
-    score: Tensor
-
-    def image_score(self) -> float:
-        """The re-weighted distance of the farthest cell."""
-        return float(self.score)
 
 
 @dataclass(frozen=True)
@@ -65,7 +49,7 @@ class BTF:
         """Map and score of a sample on the grid of 224×224, on the bank's device; raises as `maps`."""
         rows = _rows(sample, self.chosen, self.backbone, self.bank.rows.device)
         distances, nearest = self.bank.distances(rows)
-        plain, smoothed = spread(distances)
+        plain, smoothed = spread(distances.view(CELLS, CELLS))
         return BankMap(plain, plain, smoothed, self.bank.image_score(rows, distances, nearest))
 
     def to(self, device: torch.device) -> "BTF":
@@ -142,20 +126,6 @@ def load(chosen: BTFSettings, state: Mapping[str, Tensor], backbone: Backbone | 
     if bank.rows.shape[1] != expected:
         raise UserError(f"a bank of {chosen.features}: expected rows {expected} wide, found {bank.rows.shape[1]}.")
     return BTF(chosen, backbone, bank)
-
-
-def spread(distances: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the cells, (784,), on the grid: enlarged bilinearly, and smoothed with repeated borders; (224, 224) both."""
-    cells = distances.view(1, 1, CELLS, CELLS)
-    plain = functional.interpolate(cells, scale_factor=8, mode="bilinear", align_corners=False)[0, 0]
-    smoothing = _smoothing(len(plain)).to(plain)
-    return plain, smoothing @ plain @ smoothing.T
-
-
-@lru_cache(maxsize=1)
-def _smoothing(size: int) -> Tensor:
-    """Matrix of the Gaussian over a line of pixels."""
-    return gaussian_matrix(size, size, SMOOTHING, 0)
 
 
 def _rows(sample: Grid, chosen: BTFSettings, backbone: Backbone | None, device: torch.device) -> Tensor:

@@ -16,10 +16,9 @@ from torch import Tensor
 from models.btf.detector import BTF, fit, load, read_rows, settings_for
 from models.btf.settings import BTFSettings
 from models.extractors.backbone import Backbone
-from models.method import Learned, NominalData, TrainedRun
+from models.method import Learned, NominalData, TrainedRun, data_sha256
 from utils.checkpoint import CheckpointName, load_settings, load_state
 from utils.errors import UserError
-from utils.files import sha256_text
 from utils.run_record import append_json_line
 
 PART, SUFFIX = "BTF", ".safetensors"
@@ -77,7 +76,7 @@ def make_plan(data: NominalData, options: argparse.Namespace, device: torch.devi
         raise UserError(f"--epochs_no {options.epochs_no}: {PART} reads each image once. Leave the option out.")
     check_precision(options.precision)
     model, backbone = settings_for(options.features, options.backbone, options.rgb_weights, options.fraction)
-    made_of = {"sha256": sha256_text(" ".join(data.hashes("train").values())), "shots": options.shots}
+    made_of = {"sha256": data_sha256(data, "train"), "shots": options.shots}
     config = BTFConfig(model, made_of, options.epochs_no, options.batch_size, options.seed)
     return BTFPlan(config, data, backbone and backbone.to(device), device)
 

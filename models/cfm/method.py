@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.extractors.options import add_extractor_options
+from models.extractors.stored import described, given
 from models.method import Loaded, Method, NominalData, TrainedRun
 from utils.argument_types import fraction
 
@@ -76,29 +77,20 @@ class CFM(Method):
         """Load a checkpoint, ours or the original authors', with its extractor; see `load_pipeline`."""
         from models.cfm.pipeline import load_pipeline
 
-        asked = {"extractor": "extractor", "extractor_mode": "mode"}
-        asked |= {name: name for name in ("keep_blocks", "backbone", "view")}
-        given = {name: options[option] for option, name in asked.items() if options.get(option) is not None}
         files = options.get("rgb_weights"), options.get("xyz_weights")
         aggregation = options.get("aggregation", AGGREGATIONS[0])
-        pipeline, settings = load_pipeline(run.name, device, precision, *files, aggregation, given)
+        pipeline, settings = load_pipeline(run.name, device, precision, *files, aggregation, given(options))
         fingerprint = pipeline.extractor.fingerprint()
         note = "" if settings else f"no settings beside the checkpoint, taken as the original authors': {fingerprint}"
         return Loaded(pipeline, settings, note)
 
     def describe(self, loaded: Loaded, options: Mapping[str, Any]) -> dict[str, Any]:
         """Extractor, aggregation, mapper, and what is known of the training."""
-        from models.cfm.pipeline import chosen_view
-
         pipeline: Any = loaded.pipeline
         training = loaded.settings["config"] if loaded.settings else {}
         extractor = pipeline.extractor.fingerprint()
         return {
-            "extractor": extractor["extractor"],
-            "extractor_mode": extractor.get("mode"),
-            "keep_blocks": extractor.get("keep_blocks"),
-            "backbone": extractor.get("backbone"),
-            "view": chosen_view(extractor),
+            **described(extractor),
             "precision": pipeline.detector.precision,
             "aggregation": pipeline.aggregation,
             "mapper": pipeline.detector.variant,

@@ -10,7 +10,7 @@ import torch
 from models.anomaly_map import AnomalyMap
 from models.cfm import training
 from models.cfm.detector import CrossmodalDetector
-from models.extractors import Extractor, ExtractorOptions, build_extractor
+from models.extractors import Extractor, stored
 from models.token_store import GridSample, extract_batch
 from models.tokens import Tokens
 from models.view_maps import make_view_map
@@ -81,10 +81,7 @@ def load_pipeline(
     """
     detector, settings, state = training.load(name, precision)
     chosen = extractor_settings(settings, given or {})
-    modes = chosen.get("mode", "eval"), chosen.get("keep_blocks", 12)
-    look = chosen.get("backbone"), chosen_view(chosen)
-    options = ExtractorOptions(*modes, detector.precision, rgb_weights, xyz_weights, *look)
-    extractor = build_extractor(chosen["extractor"], device, options, state)
+    extractor = stored.rebuild(chosen, device, detector.precision, rgb_weights, xyz_weights, state)
     training.check_extractor(extractor, detector, settings)
     return CFMPipeline(extractor, detector.to(device), device, aggregation), settings
 
@@ -101,20 +98,7 @@ def extractor_settings(settings: Mapping[str, Any] | None, given: Mapping[str, A
                 "--extractor handcrafted: its checkpoints need the JSON and CFM_extractor_….pth beside them. Restore "
                 "them or train again."
             )
-        return {"extractor": "dino_pointmae", "mode": "batchnorm", "keep_blocks": 12, **given}
+        return {"extractor": stored.DEFAULT, "mode": "batchnorm", "keep_blocks": 12, **given}
     chosen: dict[str, Any] = settings["config"]["extractor"]
-    trained = {**chosen, "view": chosen_view(chosen)}
-    for name, value in given.items():
-        if value != trained.get(name):
-            option = "--extractor_mode" if name == "mode" else f"--{name}"
-            raise UserError(
-                f"{option} {value}: the checkpoint was trained with {trained.get(name, 'no such setting')} "
-                f"({chosen['extractor']}). Leave the option out."
-            )
+    stored.check_given(chosen, given)
     return chosen
-
-
-def chosen_view(extractor: Mapping[str, Any]) -> str:
-    """`object` or `frame`: what the extractor of these settings looks at."""
-    view = extractor.get("view")
-    return str(view["kind"]) if isinstance(view, Mapping) else "frame"

@@ -10,12 +10,12 @@ import torch
 
 from models.cfm import training
 from models.cfm.pipeline import CFMPipeline
-from models.extractors import Extractor, ExtractorOptions, build_extractor
-from models.method import Learned, NominalData
+from models.extractors import Extractor
+from models.extractors.stored import asked_for
+from models.method import Learned, NominalData, data_sha256
 from models.token_store import CachedTokens, GridSample, cache_tokens, fit_extractor
 from models.tokens import Tokens
 from utils.checkpoint import CheckpointName
-from utils.files import sha256_text
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,10 @@ class CFMPlan:
 
 def make_plan(data: NominalData, options: argparse.Namespace, device: torch.device) -> CFMPlan:
     """Build the extractor, and say what decides the weights; see `models.method.Method.plan`."""
-    precision = options.precision or "fp32"
-    modes = options.extractor_mode or "eval", options.keep_blocks or 12
-    files = options.rgb_weights, options.xyz_weights
-    chosen = ExtractorOptions(*modes, precision, *files, options.backbone, options.view)
-    extractor = build_extractor(options.extractor or "dino_pointmae", device, chosen)
-    made_of = {"sha256": sha256_text(" ".join(data.hashes("train").values())), "shots": options.shots}
+    extractor = asked_for(options, device)
+    made_of = {"sha256": data_sha256(data, "train"), "shots": options.shots}
     mapper, share = training.DEFAULTS.get(options.extractor, training.PAPER)
+    precision = options.precision or "fp32"
     run = precision, options.epochs_no, options.batch_size, options.seed, options.pixel_fraction or share
     config = training.CFMConfig(extractor.fingerprint(), made_of, options.mapper or mapper, *run)
     return CFMPlan(config, data, extractor, device, options.token_cache)

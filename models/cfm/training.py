@@ -15,6 +15,7 @@ from torch import Tensor
 
 from models.cfm.detector import LEARNING_RATE, CrossmodalDetector
 from models.extractors import Extractor
+from models.extractors.stored import check_fingerprint
 from models.tokens import Tokens, join_cells
 from utils.checkpoint import CheckpointName, load_settings, load_state
 from utils.devices import DTYPES
@@ -201,8 +202,6 @@ def _check_settings(config: Mapping[str, Any], name: CheckpointName) -> None:
 def check_extractor(extractor: Extractor, detector: CrossmodalDetector, settings: Mapping[str, Any] | None) -> None:
     """Refuse an extractor other than the one that a checkpoint was trained with; only the precision may differ.
 
-    Older checkpoints have a hash of its statistics among its settings; their file has one of its own in all.
-
     Args:
         extractor: to be used.
         detector, settings: of the checkpoint.
@@ -210,13 +209,7 @@ def check_extractor(extractor: Extractor, detector: CrossmodalDetector, settings
     Raises:
         UserError: a setting, the hash of weights, or the width of the features differs.
     """
-    found, stored = extractor.fingerprint(), settings["config"]["extractor"] if settings else {}
-    for name in sorted(stored.keys() - {"precision", "statistics"}):
-        if stored[name] != found.get(name):
-            raise UserError(
-                f"extractor's {name}: the checkpoint was trained with {stored[name]}, found {found.get(name)}. "
-                "Use the same weight files (--rgb_weights, --xyz_weights) or train again."
-            )
+    check_fingerprint(extractor, settings["config"]["extractor"] if settings else {})
     expected = detector.rgb_to_xyz.input.in_features, detector.xyz_to_rgb.input.in_features
     widths = extractor.rgb_width, extractor.xyz_width
     if widths != expected:

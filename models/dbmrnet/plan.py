@@ -11,10 +11,9 @@ from models.dbmrnet import training
 from models.dbmrnet.inputs import Inputs, prepare
 from models.dbmrnet.pipeline import DBMRNetPipeline
 from models.dbmrnet.settings import ModelSettings
-from models.method import Learned, NominalData
+from models.method import Learned, NominalData, data_sha256
 from models.token_store import batches
 from utils.checkpoint import CheckpointName
-from utils.files import sha256_text
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class DBMRNetPlan:
 def make_plan(data: NominalData, options: argparse.Namespace, device: torch.device) -> DBMRNetPlan:
     """Say what decides the weights: the options, and of each split a hash of the hashes of its images."""
     model = ModelSettings(**{field.name: getattr(options, field.name) for field in fields(ModelSettings)})
-    hashes = {split: sha256_text(" ".join(data.hashes(split).values())) for split in data.splits}
+    hashes = {split: data_sha256(data, split) for split in data.splits}
     config = training.DBMRNetConfig(
         model=model,
         data={"sha256": hashes, "shots": options.shots},

@@ -170,7 +170,7 @@ class CnnNormals:
         """
         if not self._statistics:
             raise UserError(f"the extractor {self.name} has no statistics: fit it on nominal samples first.")
-        mean, deviation, whitening = self._statistics.values()
+        mean, deviation, whitening = (self._statistics[name] for name in ("mean", "deviation", "whitening"))
         values = torch.stack([tokens.rgb.tokens, tokens.xyz.tokens])  # (2, P, D)
         values = (values - mean[:, None]) / deviation[:, None]
         rarity = (values @ whitening).square().mean(dim=2)  # (2, P)

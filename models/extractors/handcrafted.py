@@ -9,18 +9,16 @@ Sources of the parts: opponent colours (van de Sande et al., PAMI 2010), Gaussia
 1987), surface variation from covariances (Pauly et al., IEEE Visualization 2002).
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from models.gaussian import gaussian_matrix
 from models.tokens import ModalityTokens, Tokens, group_clouds, make_tokens
-from utils.devices import send
 from utils.errors import UserError
 from utils.view import ViewSettings
 
@@ -31,7 +29,6 @@ GRID_SIDE = 56
 N_GROUPS = 1024
 SCALES = (1.5, 3.0, 6.0, 12.0)
 NORMAL_SCALES = (1.5, 3.0, 6.0)
-CPU = torch.device("cpu")
 CLIP = 3.0
 """Largest magnitude of a standardised feature."""
 
@@ -211,35 +208,3 @@ def _local_moments(
     second = torch.stack(sums[3:], dim=1) / weight.clamp(min=1e-6)[:, None]
     matrix = second[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].unflatten(1, (3, 3))
     return weight, first, matrix - first[:, :, None] * first[:, None, :]
-
-
-@lru_cache(maxsize=64)
-def gaussian_matrix(
-    size: int, cells: int, scale: float, order: int, clamp: bool = True, device: torch.device = CPU
-) -> Tensor:
-    """Gaussian derivative filter as a matrix from a line of pixels to the centres of equal cells.
-
-    Args:
-        size: pixels in the line.
-        cells: of the output.
-        scale: standard deviation in pixels.
-        order: of the derivative, times scale to that power: 0, 1 or 2.
-        clamp: repeat the border pixels outwards; otherwise what lies outside is zero.
-        device: where it is kept.
-
-    Returns:
-        (cells, size) float32.
-    """
-    reach = math.ceil(4 * scale) + 1
-    centres = (torch.arange(cells, dtype=torch.float64) + 0.5) * size / cells - 0.5
-    distance = (torch.arange(-reach, size + reach, dtype=torch.float64) - centres[:, None]) / scale
-    gaussian = (-distance.square() / 2).exp()
-    gaussian /= gaussian.sum(dim=1, keepdim=True)
-    weights = [gaussian, distance * gaussian, (distance.square() - 1) * gaussian][order]
-    if order == 2:
-        weights = weights - weights.mean(dim=1, keepdim=True)  # nothing is left of a constant
-    inside = weights[:, reach : reach + size].clone()
-    if clamp:
-        inside[:, 0] += weights[:, :reach].sum(dim=1)
-        inside[:, -1] += weights[:, reach + size :].sum(dim=1)
-    return send(inside.float(), device)

@@ -28,6 +28,7 @@ SMALL = {
     "cfm": ["--extractor", "handcrafted", "--pixel_fraction", "0.05"],
     "dbmrnet": ["--preset", "small"],
     "btf": ["--features", "hog"],
+    "m3dm": ["--extractor", "cnn_normals"],
     "ast": ["--mode", "depth", "--width", "16"],
 }
 """Options of methods that would take long, or weights from elsewhere."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from datasets.sample import Sample
-from models.extractors.handcrafted import CLIP, Handcrafted, describe_colours, describe_shape, gaussian_matrix
+from models.extractors.handcrafted import CLIP, Handcrafted, describe_colours, describe_shape
 from models.token_store import extract_batch, fit_extractor
 from models.tokens import Tokens
 from utils.errors import UserError
@@ -117,17 +117,6 @@ def test_colours_of_a_quadratic_image() -> None:
         torch.testing.assert_close(
             middle[1:3, colour] * 1e4, torch.tensor([float(across), float(down)]), rtol=0.02, atol=0.02
         )
-
-
-def test_derivatives_of_a_parabola() -> None:
-    line = torch.arange(SIZE).float()
-    centre = (torch.arange(56) + 0.5) * 4 - 0.5
-    middle = slice(8, 48)
-    for scale in (1.5, 3.0):
-        mean, slope, curvature = (gaussian_matrix(SIZE, 56, scale, order) @ line.square() for order in range(3))
-        torch.testing.assert_close(mean[middle], (centre.square() + scale**2)[middle], rtol=1e-4, atol=0)
-        torch.testing.assert_close(slope[middle], (2 * centre * scale)[middle], rtol=1e-3, atol=0)
-        torch.testing.assert_close(curvature[middle], torch.full((40,), 2 * scale**2), rtol=0.02, atol=0)
 
 
 def token_change(kind: str, found: Tokens, good: Tokens) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks import plain_cfm
-from models.lifting import LiftingOperator, bilinear_operator, geometry_operators, geometry_operators_by_torch
+from models.lifting import LiftingOperator, bilinear_operator, geometry_operators, geometry_operators_by_torch, pooled
 from models.point_ops import nearest_neighbours
 from models.tokens import PointGroups, group_clouds, make_tokens
 
@@ -104,6 +104,26 @@ def test_operator_of_other_devices_is_the_same(n_points: int) -> None:
         assert torch.equal(found[1].indices, expected[1].indices)
         torch.testing.assert_close(found[1].values, expected[1].values, rtol=1e-6, atol=0)
         assert (found[1].n_tokens, found[1].offsets.dtype, found[1].indices.dtype) == (100, torch.int32, torch.int32)
+
+
+@pytest.mark.parametrize("n_groups", [5, 300])
+def test_pooled_operator_is_the_mean_of_the_dense_pixels(n_groups: int) -> None:
+    groups = group_one(*organised_cloud(7), n_groups)
+    tokens = torch.randn(n_groups, 6, generator=torch.Generator().manual_seed(8))
+    dense = torch.zeros(SIZE * SIZE, 6)
+    dense[groups.foreground] = groups.lift.multiply(tokens)
+    wanted = functional.avg_pool2d(dense.T.view(6, SIZE, SIZE), 4).flatten(1).T  # (56², 6)
+    cells, operator = pooled(groups.lift, groups.foreground, SIZE, 4)
+    assert torch.equal(cells, wanted.any(dim=1).nonzero().flatten())
+    torch.testing.assert_close(operator.multiply(tokens), wanted[cells], rtol=0, atol=1e-5)
+    assert len(operator.indices) < len(groups.lift.indices)  # each token once a cell
+
+
+def test_pooled_operator_without_pixels() -> None:
+    groups = group_one(torch.zeros(3, SIZE, SIZE), torch.zeros(SIZE, SIZE, dtype=torch.bool), 8)
+    cells, operator = pooled(groups.lift, groups.foreground, SIZE, 4)
+    assert (len(cells), operator.n_pixels) == (0, 0)
+    assert operator.multiply(torch.ones(8, 3)).shape == (0, 3)
 
 
 def test_bilinear_rows_have_four_entries() -> None:

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from datasets.sample import Sample, make_sample
-from models.btf.detector import BTF, fit, load, read_rows, settings_for, spread
+from models.btf.detector import BTF, fit, load, read_rows, settings_for
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -57,20 +56,6 @@ def test_raw_depth_is_compared_as_it_is() -> None:
     moved.xyz[2] += 0.01 * moved.valid
     assert float(made.score(moved).psi_3d.max()) == pytest.approx(0.08, rel=0.05)
     assert made.score(sample(3)).image_score() == 0  # all its rows are in the bank
-
-
-def test_map_is_that_of_the_plain_version() -> None:
-    distances = torch.rand(784, generator=torch.Generator().manual_seed(0))
-    plain, smoothed = spread(distances)
-    cells = distances.view(28, 28).double().numpy()
-    places = (np.arange(224) + 0.5) / 8 - 0.5
-    low = np.floor(places).astype(int)
-    share = places - low
-    low, high = low.clip(0, 27), (low + 1).clip(0, 27)
-    lines = cells[low] * (1 - share)[:, None] + cells[high] * share[:, None]
-    wanted = lines[:, low] * (1 - share) + lines[:, high] * share
-    np.testing.assert_allclose(plain.numpy(), wanted, atol=1e-6)
-    np.testing.assert_allclose(smoothed.numpy(), gaussian_filter(wanted, 4, mode="nearest", truncate=5), atol=1e-4)
 
 
 def test_bank_holds_the_share_and_goes_round() -> None:

@@ -1,0 +1,92 @@
+"""Cells: what the tokens of one sample say of each place on a grid, in either modality.
+
+M3DM's "point feature alignment" interpolates tokens of point groups to pixels and averages those over 56×56 cells of
+the frame (Wang et al., CVPR 2023, section 3.1). Both are linear, so together they are one sparse matrix from groups to
+cells, and features of pixels are never made. RGB's cells are its tokens, and a cell of geometry lies in one of them.
+Tokens that are cells of one grid already are averaged over blocks of 2×2 cells, so that banks hold a fourth.
+
+Cells without a point of the object are no rows: they are neither learned from nor scored.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.lifting import pooled
+from models.tokens import ModalityTokens, Tokens
+
+PIXELS_A_CELL = 4
+BLOCK = 2
+"""Sides of a cell: in pixels of the frame, and in cells of an extractor whose tokens are cells."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Which cells of a grid are rows: flat indices `places`, (P,) int64, and the grid's `side`."""
+
+    places: Tensor
+    side: int
+
+    def fill(self, values: Tensor) -> Tensor:
+        """Values of the cells, (P,), on their grid, 0 elsewhere: (side, side)."""
+        grid = values.new_zeros(self.side**2)
+        grid[self.places] = values
+        return grid.view(self.side, self.side)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Rows of one sample.
+
+    rgb: (Q, D_2D), and rgb_grid where they lie.
+    xyz: (P, D_3D), and grid where they lie; rows of both together lie there too.
+    inside: (P,) int64, in which row of rgb each cell lies.
+    """
+
+    rgb: Tensor
+    rgb_grid: Grid
+    xyz: Tensor
+    grid: Grid
+    inside: Tensor
+
+    def to(self, device: torch.device) -> "Cells":
+        """The same on another device."""
+        rgb_grid, grid = (Grid(of.places.to(device), of.side) for of in (self.rgb_grid, self.grid))
+        return Cells(self.rgb.to(device), rgb_grid, self.xyz.to(device), grid, self.inside.to(device))
+
+    @property
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """What both modalities say of the same places: geometry (P, D_3D) and RGB (P, D_2D)."""
+        return self.xyz, self.rgb[self.inside]
+
+    def grid_of(self, bank: str) -> Grid:
+        """Where the rows of a bank lie: `rgb`, `xyz` or `fusion`."""
+        return self.rgb_grid if bank == "rgb" else self.grid
+
+
+def cells_of(tokens: Tokens) -> Cells:
+    """The cells of a sample."""
+    if tokens.in_cells:
+        return _blocks_of_cells(tokens)
+    size, side = tokens.size, tokens.size // PIXELS_A_CELL
+    places, operator = pooled(tokens.xyz.lift, tokens.foreground, size, PIXELS_A_CELL)  # type: ignore[arg-type]
+    rgb_side = round(len(tokens.rgb.tokens) ** 0.5)
+    around = places // side * rgb_side // side * rgb_side + places % side * rgb_side // side
+    rgb_places, inside = around.unique(return_inverse=True)
+    rgb = tokens.rgb.tokens[rgb_places]
+    return Cells(rgb, Grid(rgb_places, rgb_side), operator.multiply(tokens.xyz.tokens), Grid(places, side), inside)
+
+
+def _blocks_of_cells(tokens: Tokens) -> Cells:
+    """Of tokens that are cells: means over those of each block that there are."""
+    side = -(-tokens.size // BLOCK)
+    rows, columns = tokens.foreground // tokens.size, tokens.foreground % tokens.size
+    places, block, counts = (rows // BLOCK * side + columns // BLOCK).unique(return_inverse=True, return_counts=True)
+
+    def means(part: ModalityTokens) -> Tensor:
+        sums = part.tokens.new_zeros(len(places), part.tokens.shape[1]).index_add_(0, block, part.tokens)
+        return sums / counts[:, None]
+
+    grid = Grid(places, side)
+    return Cells(means(tokens.rgb), grid, means(tokens.xyz), grid, torch.arange(len(places), device=places.device))

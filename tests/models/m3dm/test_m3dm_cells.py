@@ -1,0 +1,62 @@
+"""Cells of tokens: means by hand, and places of both modalities."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.m3dm.cells import Cells, Grid, cells_of
+from models.tokens import cell_tokens, group_clouds, make_tokens
+
+SIZE = 224
+
+
+def test_blocks_of_cells_are_means_of_those_that_there_are() -> None:
+    """On 5×5 cells: a full block, one with a single cell, and one at the border that is cut."""
+    foreground = torch.tensor([0, 1, 5, 6, 12, 24])
+    values = torch.arange(24.0).view(2, 6, 2)
+    cells = cells_of(cell_tokens(values, None, foreground, 5))
+    assert cells.grid.side == cells.rgb_grid.side == 3
+    assert cells.grid.places.tolist() == cells.rgb_grid.places.tolist() == [0, 4, 8]
+    assert torch.equal(cells.rgb, torch.stack([values[0, :4].mean(dim=0), values[0, 4], values[0, 5]]))
+    assert torch.equal(cells.xyz, torch.stack([values[1, :4].mean(dim=0), values[1, 4], values[1, 5]]))
+    assert cells.inside.tolist() == [0, 1, 2]
+
+
+def frame_cells(rgb_side: int) -> tuple[Cells, Tensor, Tensor]:
+    """Cells of a disc in the frame, whose RGB tokens hold their own row and column; its lifted geometry, dense."""
+    v, u = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    valid = (u - 90) ** 2 + (v - 120) ** 2 < 50**2
+    xyz = torch.stack([u * 0.001, v * 0.001, torch.full((SIZE, SIZE), 0.5)]) * valid
+    (groups,) = group_clouds(xyz[None], valid[None], 64)
+    place = torch.arange(rgb_side**2)
+    rgb = torch.stack([place // rgb_side, place % rgb_side], dim=1).float()
+    tokens = make_tokens(rgb, torch.randn(64, 3, generator=torch.Generator().manual_seed(0)), groups, SIZE)
+    dense = torch.zeros(SIZE**2, 3)
+    dense[tokens.foreground] = tokens.xyz.lifted()
+    return cells_of(tokens), dense.view(56, 4, 56, 4, 3).mean(dim=(1, 3)).flatten(0, 1), valid
+
+
+@pytest.mark.parametrize("rgb_side", [28, 56])
+def test_cells_of_the_frame(rgb_side: int) -> None:
+    cells, dense, valid = frame_cells(rgb_side)
+    assert (cells.grid.side, cells.rgb_grid.side) == (56, rgb_side)
+    assert torch.equal(cells.grid.places, dense.any(dim=1).nonzero().flatten())
+    torch.testing.assert_close(cells.xyz, dense[cells.grid.places], rtol=0, atol=1e-5)
+    holds_a_point = torch.nn.functional.max_pool2d(valid[None].float(), 4)[0].flatten().nonzero().flatten()
+    assert set(holds_a_point.tolist()) <= set(cells.grid.places.tolist())
+    xyz, rgb = cells.pairs
+    assert torch.equal(xyz, cells.xyz)
+    down, across = cells.grid.places // 56, cells.grid.places % 56
+    factor = 56 // rgb_side  # each geometry cell is paired with the RGB token that it lies in
+    assert torch.equal(rgb, torch.stack([down // factor, across // factor], dim=1).float())
+    assert len(cells.rgb) == len(rgb.unique(dim=0))  # and each such token is one row
+
+
+def test_a_sample_without_points_has_no_cells() -> None:
+    (groups,) = group_clouds(torch.zeros(1, 3, SIZE, SIZE), torch.zeros(1, SIZE, SIZE, dtype=torch.bool), 64)
+    cells = cells_of(make_tokens(torch.ones(784, 5), torch.ones(64, 4), groups, SIZE))
+    assert (cells.rgb.shape, cells.xyz.shape) == ((0, 5), (0, 4))
+
+
+def test_values_lie_in_their_places() -> None:
+    assert Grid(torch.tensor([1, 4]), 3).fill(torch.tensor([5.0, 7.0])).tolist() == [[0, 5, 0], [0, 7, 0], [0, 0, 0]]
