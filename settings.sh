@@ -23,6 +23,11 @@ BTF_CHECKPOINTS="${BTF_CHECKPOINTS:-./checkpoints/checkpoints_BTF_mvtec}" # a fo
 BTF_FEATURES="${BTF_FEATURES:-raw hog sift fpfh depth rgb btf}"
 BTF_BACKBONE="${BTF_BACKBONE:-efficientnet_lite0}" # with the weights of a pip package; the paper's is wide_resnet50_2
 
+AST_CHECKPOINTS="${AST_CHECKPOINTS:-./checkpoints/checkpoints_AST_mvtec}" # a folder in it for each mode
+AST_MODES="${AST_MODES:-depth rgb both}"
+AST_WIDTH="${AST_WIDTH:-256}" # of the student; the paper's is 1024, for GPUs
+AST_BACKBONE="${AST_BACKBONE:-efficientnet_lite0}" # as BTF's; the paper's is tf_efficientnet_b5.aa_in1k
+
 RESULTS="${RESULTS:-./results}"
 
 # Class folders of a dataset: those that hold train/, or the words of $CLASSES.

@@ -1,5 +1,6 @@
 """The methods by their names. A method is a folder beside this file and a line in it; no other file names one."""
 
+from models.ast.method import AST
 from models.btf.method import BTF
 from models.cfm.method import CFM
 from models.dbmrnet.method import DBMRNet
@@ -11,4 +12,5 @@ METHODS: dict[str, Method] = {
     "dbmrnet": DBMRNet(),
     "btf": BTF(),
     "m3dm": M3DM(),
+    "ast": AST(),
 }

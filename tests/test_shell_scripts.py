@@ -118,10 +118,18 @@ def test_baselines_are_trained_and_evaluated_with_each_set_of_features(
         evaluate = f"evaluate.py {begin} --checkpoint_folder {weights} {results(f'btf_mvtec/{features}')}"
         for command in (train, evaluate):
             expected += ["setup", *(f"{command} --device cpu".replace("CLASS", name) for name in ("bagel", "cookie"))]
-    folders = f"./results/quantitatives_m3dm_mvtec {place}/hog {place}/btf"
+    begin, weights = f"{MVTEC} --class_name CLASS --method ast", "./checkpoints/checkpoints_AST_mvtec/depth"
+    options = "--mode depth --width 256 --backbone efficientnet_lite0"
+    train = f"train.py {begin} {options} --checkpoint_savepath {weights}"
+    for command in (train, f"evaluate.py {begin} --checkpoint_folder {weights} {results('ast_mvtec/depth')}"):
+        expected += ["setup", *(f"{command} --device cpu".replace("CLASS", name) for name in ("bagel", "cookie"))]
+    folders = f"./results/quantitatives_m3dm_mvtec {place}/hog {place}/btf ./results/quantitatives_ast_mvtec/depth"
     command = f"processing/aggregate_results.py --quantitative_folder {folders}"
     expected += [f"{command} --format html --output {place}/comparison.html", f"{command} --output {place}/table.md"]
-    assert run_script("07_baselines_mvtec.sh", "--device", "cpu", BTF_FEATURES="hog btf") == (0, expected)
+    assert run_script("07_baselines_mvtec.sh", "--device", "cpu", BTF_FEATURES="hog btf", AST_MODES="depth") == (
+        0,
+        expected,
+    )
 
 
 def test_settings_come_from_the_environment(run_script: Callable[..., tuple[int, list[str]]]) -> None:

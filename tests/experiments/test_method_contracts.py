@@ -29,6 +29,7 @@ SMALL = {
     "dbmrnet": ["--preset", "small"],
     "btf": ["--features", "hog"],
     "m3dm": ["--extractor", "cnn_normals"],
+    "ast": ["--mode", "depth", "--width", "16"],
 }
 """Options of methods that would take long, or weights from elsewhere."""
 

@@ -201,6 +201,18 @@ def test_loss_plot_draws_each_loss(tmp_path: Path) -> None:
     assert coloured["none"] == 0
 
 
+def test_losses_of_networks_that_are_trained_in_turn_are_drawn(tmp_path: Path) -> None:
+    entries = [{"epoch": e, f"loss_{'ab'[e > 3]}": 1 / e, "seconds": 2.0} for e in range(1, 7)]
+    save_loss_plot(tmp_path / "both.png", entries, "bagel")
+    save_loss_plot(tmp_path / "first.png", entries[:3], "bagel")
+    drawn = [pixels(tmp_path / f"{name}.png").astype(int) for name in ("both", "first")]
+    orange = [int((image[..., 0] > image[..., 2] + 100).sum()) for image in drawn]  # of the second line
+    blue = [int((image[..., 2] > image[..., 0] + 100).sum()) for image in drawn]
+    assert orange[0] > 100
+    assert orange[1] == 0
+    assert min(blue) > 100
+
+
 def test_no_figure_stays_open(items: list[QualitativeInput], tmp_path: Path) -> None:
     from matplotlib import pyplot
 
