@@ -109,7 +109,7 @@ def test_baselines_are_trained_and_evaluated_with_each_set_of_features(
 ) -> None:
     m3dm, weights = f"{MVTEC} --class_name CLASS --method m3dm", "./checkpoints/checkpoints_M3DM_mvtec"
     train = f"train.py {m3dm} --extractor cnn_normals --checkpoint_savepath {weights}"
-    place, expected = "./results/quantitatives_btf_mvtec", []
+    place, expected = "./results/quantitatives_baselines_mvtec", []
     for command in (train, f"evaluate.py {m3dm} --checkpoint_folder {weights} {results('m3dm_mvtec')}"):
         expected += ["setup", *(f"{command} --device cpu".replace("CLASS", name) for name in ("bagel", "cookie"))]
     for features in ("hog", "btf"):
