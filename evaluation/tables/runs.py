@@ -83,7 +83,7 @@ def load_runs(folder: Path) -> list[Run]:
     groups: dict[tuple[str, ...], dict[str, ResultFile]] = {}
     for path in sorted(Path(folder).glob("*.json")):
         if match := RESULT_NAME.fullmatch(path.stem):
-            result = _read_result(path, match["class_name"])
+            result = read_result(path, match["class_name"])
             key = match["run"], *run_settings(result).values()
             groups.setdefault(key, {})[match["class_name"]] = ResultFile(path, result)
     if not groups:
@@ -124,7 +124,8 @@ def _branches(run: Run) -> list[Run]:
     ]
 
 
-def _read_result(path: Path, class_name: str) -> dict[str, Any]:
+def read_result(path: Path, class_name: str) -> dict[str, Any]:
+    """Content of the result file of a class. Raises UserError where it is damaged, or of another class."""
     result = read_with(path, _parse_result, "Run the evaluation of this class again.")
     if result["class_name"] != class_name:
         raise UserError(
