@@ -42,7 +42,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=positive_int, help="how many at once (default: as many as there is room for)")
     parser.add_argument(
-        "--gpus_per_job", type=positive, default=1.0, help="share of a GPU, where there is one (default: %(default)s)"
+        "--gpus_per_job", type=positive, help="share of a GPU (default: one for each, where there are any)"
     )
     parser.add_argument("--resume", action="store_true", help="try jobs again that failed before")
     parser.add_argument("--dry_run", action="store_true", help="check the grid and print the commands, run none")

@@ -31,11 +31,11 @@ class Shares:
     """What a job gets. jobs: how many at once; None: as many as there are cores, or shares of GPUs.
 
     Attributes:
-        gpus: share of a GPU, in (0, 1], or a number of them; 0 where there are none.
+        gpus: share of a GPU, in (0, 1], or a number of them; None: one, where there are any.
     """
 
     jobs: int | None = None
-    gpus: float = 1.0
+    gpus: float | None = None
 
 
 def find_gpus() -> list[str]:
@@ -60,12 +60,12 @@ def local_slots(shares: Shares, gpus: Sequence[str]) -> list[dict[str, str]]:
     Raises:
         UserError: a job is to have more than one of these GPUs.
     """
-    per_gpu = int(1 / shares.gpus + 1e-9) if shares.gpus else 0
-    if gpus and shares.gpus > 1:
-        raise UserError(f"--gpus_per_job {shares.gpus:g}: with --engine local a job takes one GPU at most. Use 1.")
-    count = shares.jobs or (len(gpus) * per_gpu if gpus and per_gpu else available_cores())
+    share = shares.gpus or 1.0
+    if gpus and share > 1:
+        raise UserError(f"--gpus_per_job {share:g}: with --engine local a job takes one GPU at most. Use 1.")
+    count = shares.jobs or (len(gpus) * int(1 / share + 1e-9) if gpus else available_cores())
     chosen: list[dict[str, str]] = [threads(available_cores() // count) for _ in range(count)]
-    if gpus and per_gpu:
+    if gpus:
         for i, variables in enumerate(chosen):
             variables["CUDA_VISIBLE_DEVICES"] = gpus[i % len(gpus)]
     return chosen
@@ -127,7 +127,7 @@ def run_ray(place: Place, jobs: Sequence[Job], shares: Shares, address: str | No
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(f"--address {address}: no Ray cluster could be reached there ({error!s:.200}).") from error
     try:
-        gpus = shares.gpus if ray.cluster_resources().get("GPU") else 0
+        gpus = (shares.gpus or 1.0) if ray.cluster_resources().get("GPU") else 0
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=LOSSES)(work_to_the_end)
         limit = shares.jobs or len(jobs)
         waiting, going = deque(jobs), dict[Any, Job]()

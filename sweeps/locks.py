@@ -82,7 +82,10 @@ def owner_of(folder: Path) -> Owner | None:
 
 def _parse(path: Path) -> Owner:
     content = json.loads(read_text(path))
-    return Owner(*(content[name] for name in ("host", "pid", "born", "since", "sweep")))
+    owner = Owner(*(content[name] for name in ("host", "pid", "born", "since", "sweep")))
+    if type(owner.pid) is not int or not all(isinstance(of, str) for of in (owner.host, owner.born, owner.sweep)):
+        raise ValueError("expected a number as pid, and texts")
+    return owner
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def paired_table(title: str, pairs: Sequence[tuple[str, Mapping[str, Run], Mappi
     notes = [
         "Differences of the means over the classes that both have, with the same seed; ±: their standard deviation "
         f"over seeds (n - 1). low, high: {100 * CONFIDENCE:.0f} % interval of the mean difference by Student's t over "
-        "seeds; -: one seed says nothing. It holds the chance of seeds, not that of test images."
+        "seeds; -: one seed says nothing. It is about the chance of seeds, not that of test images."
     ]
     return Table(title, "pair", ["difference", "low", "high", COUNT], rows, notes, deviations)
 

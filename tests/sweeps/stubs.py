@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import sweep
+from sweeps.locks import LOCK
 from sweeps.run import Sweep
+from sweeps.work import RECORD
 from tests.report.comparison_files import write
 
 METRIC_OF = """
@@ -61,3 +63,25 @@ def load(grid: Path, output: Path, *words: str) -> Sweep:
 def counts(grid: Path, output: Path) -> dict[str, int]:
     """Number of jobs in each state that has any."""
     return {state: len(jobs) for state, jobs in load(grid, output).states().items() if jobs}
+
+
+def grid_file(folder: Path) -> Path:
+    """A grid."""
+    options = {"kind": {"a": {"seed": 0}, "b": {"seed": 1}}, "value": [1, 2], "class_name": "gear"}
+    content = {"title": "Some", "options": options, "exclude": [{"kind": "a", "value": 1}], "curve": "value"}
+    (folder / "some.yaml").write_text(json.dumps(content))  # which is YAML too
+    return folder / "some.yaml"
+
+
+def lock_file(folder: Path) -> Path:
+    """The lock of a job."""
+    owner = {"host": "elsewhere", "pid": 7, "born": "1", "since": "2026-01-01 00:00:00 UTC", "sweep": "ab"}
+    (folder / LOCK).write_text(json.dumps(owner))
+    return folder / LOCK
+
+
+def record_file(folder: Path) -> Path:
+    """The record of a command that failed."""
+    record = {"status": 3, "message": "exit status 3", "tail": ["a", "b"], "command": ["x"], "seconds": 1.5}
+    (folder / RECORD).write_text(json.dumps(record))
+    return folder / RECORD
