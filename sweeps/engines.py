@@ -119,7 +119,7 @@ def run_ray(place: Place, jobs: Sequence[Job], shares: Shares, address: str | No
             "local."
         ) from error
     sys.path[:] = dict.fromkeys([str(PROJECT_ROOT), *sys.path])  # the workers take it over
-    begun = not ray.is_initialized()
+    begun, address = not ray.is_initialized(), address or os.environ.get("RAY_ADDRESS")
     if begun:
         own: dict[str, Any] = {} if address else {"num_cpus": shares.jobs, "dashboard_host": "127.0.0.1"}
         try:
