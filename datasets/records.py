@@ -3,6 +3,7 @@
 Layout (MVTec 3D-AD): `<dataset>/<class>/{train,validation,test}/<good|defect>/{rgb,xyz,gt}/<stem>.<suffix>`.
 """
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,21 +148,30 @@ class NominalSplit:
 
 
 def nominal_split(
-    dataset_path: Path, class_name: str, shots: int | None, hold_out: float, skipped: list[str] | None = None
+    dataset_path: Path,
+    class_name: str,
+    shots: int | None,
+    hold_out: float,
+    skipped: list[str] | None = None,
+    drawn_by: int | None = None,
 ) -> NominalSplit:
     """The good samples of a class. Without a validation split, training samples are kept back in its place.
 
-    These are the ones after the first `shots`, or else evenly spaced ones.
+    These are the ones after the first `shots`, or the ones that were not drawn, or else evenly spaced ones.
 
     Args:
         dataset_path, class_name, skipped: see `scan`.
         shots: train on the first N only; None = all.
         hold_out: share of the training split that is kept back, in [0, 1), rounded down.
+        drawn_by: seed by which the `shots` samples are drawn; they keep their order. None takes the first ones.
 
     Raises:
         UserError: see `scan`.
     """
     train = scan(dataset_path, class_name, "train", skipped)
+    if shots is not None and drawn_by is not None:
+        drawn = set(random.Random(drawn_by).sample(range(len(train)), min(shots, len(train))))
+        train = [train[i] for i in sorted(range(len(train)), key=lambda i: (i not in drawn, i))]
     if (Path(dataset_path) / class_name / "validation").is_dir():
         return NominalSplit(train[:shots], scan(dataset_path, class_name, "validation", skipped), "validation")
     if shots is not None:

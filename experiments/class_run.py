@@ -85,6 +85,7 @@ class ClassRun:
         branches: name of a branch → what it alone predicts, in the same order; empty for methods without branches.
         samples: what the report shows of them, in the same order.
         panels: what the figures show besides, when they are wanted.
+        peak_mib: the most memory held until the last image was looked at, see `utils.devices.peak_memory`.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class ClassRun:
         self.branches: dict[str, list[Prediction]] = {}
         self.samples: list[ReportSample] = []
         self.panels: list[Mapping[str, np.ndarray]] = []
+        self.peak_mib: dict[str, float | None] = {}
 
     def add(
         self,
@@ -173,7 +175,7 @@ class ClassRun:
             print(f"note: {self.class_name}: its defects have no masks, only figures of images are computed")
         metrics = evaluate(self.predictions)
         branches = {name: evaluate(predictions) for name, predictions in self.branches.items()}
-        timing = {**self.timing(), "device": device, "machine": machine()}
+        timing = {**self.timing(), "peak_mib": self.peak_mib, "device": device, "machine": machine()}
         key = (self.class_name, epochs, batch_size)
         thresholds = None if self.thresholds is None else self.thresholds.as_json()
         made = config, versions(), timing

@@ -19,7 +19,7 @@ from models.checkpoints import weights_sha256
 from models.method import Loaded, Method, TrainedRun
 from models.token_store import batches
 from utils.checkpoint import CheckpointName
-from utils.devices import pick_device
+from utils.devices import peak_memory, pick_device
 from utils.errors import report_skipped
 from utils.run_record import in_brief
 
@@ -42,6 +42,7 @@ def evaluate_class(method: Method, options: argparse.Namespace) -> None:
     key = options.class_name, options.epochs_no, options.batch_size
     with reserved(*key, records, options.quantitative_folder, pictures, options.save_maps):
         look(method, loaded, records, run, options, skipped)
+        run.peak_mib = peak_memory(device)
         judge(method, loaded, run, options, device, pictures)
     report_skipped(skipped)
 

@@ -34,7 +34,8 @@ class ClassData:
         self.skipped: list[str] | None = [] if options.skip_bad else None
         which = options.dataset_path, options.class_name, options.shots, options.hold_out
         self.class_name: str = options.class_name
-        self.split: NominalSplit = nominal_split(*which, self.skipped)
+        drawn_by = options.seed if options.draw_shots else None
+        self.split: NominalSplit = nominal_split(*which, self.skipped, drawn_by)
         self._records = {"train": self.split.train}
         if self.split.source == "validation":
             self._records["validation"] = self.split.validation
@@ -94,6 +95,8 @@ def _train(method: Method, options: argparse.Namespace, name: CheckpointName) ->
     learned = plan.learn(read, name, options.resume, log)
     seconds = {method.reading: was_read - started, "training": time.perf_counter() - was_read}
     record = training_record(options.dataset_path, data.class_name, len(read), data.hashes("train"), seconds)
+    if options.shots is not None:
+        record["shots_drawn"] = options.draw_shots
     save_run(name, method.name, learned.states, plan.config, record, method.suffix)
     judge(method, runs, learned, data)
 

@@ -17,7 +17,7 @@ from models.lifting import LiftingOperator
 from models.tokens import ModalityTokens, Tokens
 from utils.devices import send
 from utils.errors import UserError
-from utils.files import atomic_path, sha256_text
+from utils.files import atomic_path, locked, sha256_text
 from utils.view import ViewSettings, Window
 
 FORMAT = 3
@@ -145,7 +145,8 @@ def cache_tokens(
     """Tokens of samples on disk, not standardised; only those that are missing are extracted.
 
     A file's name is a hash of the extractor's fingerprint and the sample's files, so changed settings, weights or
-    files are never served old tokens; runs on other images of the class share them.
+    files are never served old tokens; runs on other images of the class share them. Runs that begin with the same
+    sample wait for one another: what one of them extracts, the others read.
 
     Args:
         digests: for each record of a sample a hash of its files, in the order of the result.
@@ -158,7 +159,6 @@ def cache_tokens(
         record: Path(folder) / f"{sha256_text(f'{settings} {digest}')}.safetensors"
         for record, digest in digests.items()
     }
-    missing = [record for record, path in paths.items() if not path.exists()]
     pending: deque[R] = deque()
 
     def samples() -> Iterator[GridSample]:
@@ -166,9 +166,10 @@ def cache_tokens(
             pending.append(record)
             yield sample
 
-    if missing:
-        for tokens in extract_tokens(samples(), extractor, batch_size, device):
-            save_tokens(paths[pending.popleft()], tokens)
+    with locked(Path(folder), next(iter(paths.values())).stem, wait=True):
+        if missing := [record for record, path in paths.items() if not path.exists()]:
+            for tokens in extract_tokens(samples(), extractor, batch_size, device):
+                save_tokens(paths[pending.popleft()], tokens)
     return CachedTokens([path for path in paths.values() if path.exists()])
 
 

@@ -35,7 +35,11 @@ from processing.eyecandies import files as eyecandies_files
 from processing.manifest import Preprocessing, check_folders, stamped_share, write_cloud, write_manifest
 from processing.own_data.camera_files import find_intrinsics, read_camera_file
 from processing.own_data.cloud_files import read_cloud as read_organised
+from sweeps.grid import read_grid
+from sweeps.locks import owner_of
+from sweeps.work import record_of_folder
 from tests.processing.tools import compressed
+from tests.sweeps.stubs import grid_file, lock_file, record_file
 from utils.checkpoint import CheckpointName, save_checkpoint, save_state
 from utils.errors import UserError
 from utils.files import sha256_file
@@ -136,16 +140,8 @@ def point_cloud(suffix: str, encoding: str) -> Maker:
 
 CAMERAS = {
     "realsense.json": json.dumps(
-        {
-            "width": 32,
-            "height": 24,
-            "ppx": 16.0,
-            "ppy": 12.0,
-            "fx": 30.0,
-            "fy": 30.0,
-            "coeffs": [0.0] * 5,
-            "depth_scale": 0.001,
-        }
+        {"width": 32, "height": 24, "ppx": 16.0, "ppy": 12.0, "fx": 30.0}
+        | {"fy": 30.0, "coeffs": [0.0] * 5, "depth_scale": 0.001}
     ),
     "bop.json": json.dumps({"0": {"cam_K": [30.0, 0, 16, 0, 30, 12, 0, 0, 1], "depth_scale": 0.1}}),
     "mvtec.json": json.dumps(
@@ -264,6 +260,9 @@ KINDS: dict[str, tuple[Maker, Reader]] = {
     **{f"camera-{name}": (camera(name), read_camera) for name in CAMERAS},
     "manifest": (manifest, lambda path: check_folders(path.parents[1] / "raw", path.parent, False, Preprocessing())),
     "results": (results, lambda path: aggregate_results.main(["--quantitative_folder", str(path.parent)])),
+    "grid": (grid_file, read_grid),
+    "sweep-lock": (lock_file, lambda path: owner_of(path.parent)),
+    "sweep-record": (record_file, lambda path: record_of_folder(path.parent)),
     "thresholds": (thresholds, lambda path: load_scores(path).thresholds().as_json()),
     "log": (log, read_json_lines),
     "weights-dino": (weights(".pth", ""), dino_state),

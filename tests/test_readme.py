@@ -19,7 +19,7 @@ from models.methods import METHODS
 from tests.documents import ROOT, blocks, commands, documents, run_here
 from tests.trained import Trained
 
-SCRIPTS = {"00_demo.sh", "tests/run.sh", "setup.sh"}  # README's own, which tests and checks call
+SCRIPTS = {"00_demo.sh", "tests/run.sh", "setup.sh", "reproduce.sh"}  # README's own, which tests and checks call
 SCRIPTS |= {path.name for path in ROOT.glob("0[1-7]_*.sh")}  # tests/test_shell_scripts.py
 OWN_DATA = ["convert_rgbd", "cfm_training", "cfm_inference"]  # the first three of docs/own_data.md: test_own_data.py
 CPU = ["--device", "cpu"]
@@ -106,9 +106,24 @@ def test_commands_of_single_parts_and_of_checks(place: Path, monkeypatch: pytest
     assert (place / "results/check_bolts.png").is_file()
 
 
+def test_commands_of_sweeps(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that would train are checked only; and the example of a grid is one."""
+    shutil.copytree(ROOT / "grids", place / "grids")
+    [example] = blocks(ROOT / "docs/sweeps.md", "yaml")
+    (place / "example.yaml").write_text(example)
+    chosen = [words for words in commands(ROOT / "docs/sweeps.md") if words[0] == "python"]
+    for words in [*chosen, ["python", "sweep.py", "example.yaml", "--dry_run"]]:
+        trains = "--dry_run" not in words and "--engine" not in words and words[2] != "status"
+        assert run_here([*words[1:], *(["--dry_run"] if trains else [])]) == 0, words
+    printed = capsys.readouterr().out
+    assert "#SBATCH --array" in printed
+    assert "# 18 points, 18 jobs: 0 finished, 0 failed, 0 locked, 18 waiting" in printed
+    assert not (place / "results").exists()
+
+
 def test_no_command_is_left_out() -> None:
     """Every command is one that a test above runs, one of own data's, or a shell script that is tested by itself."""
-    walked = {"paper_setting.md", "results.md", "on_the_line.md", "own_data.md"}
+    walked = {"paper_setting.md", "results.md", "on_the_line.md", "own_data.md", "sweeps.md"}
     for document in documents():
         for words in commands(document):
             if words[0] == "bash":

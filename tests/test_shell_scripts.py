@@ -36,8 +36,9 @@ def tables(folder: str) -> list[str]:
 @pytest.fixture
 def run_script(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
     """Run a script, where setup and each Python command only write a line; its exit status and these lines."""
-    for script in [*ROOT.glob("0[1-9]_*.sh"), ROOT / "settings.sh"]:
+    for script in [*ROOT.glob("0[1-9]_*.sh"), ROOT / "settings.sh", ROOT / "reproduce.sh"]:
         shutil.copy(script, tmp_path)
+    shutil.copytree(ROOT / "grids", tmp_path / "grids")
     (tmp_path / "setup.sh").write_text("echo setup >> commands\n")
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
@@ -145,6 +146,32 @@ def test_settings_come_from_the_environment(run_script: Callable[..., tuple[int,
     _, commands = run_script("01_train_mvtec.sh", **shared, **dbmrnet)
     run = f"--checkpoint_savepath {CFM} --epochs_no 7 --batch_size 4"
     assert commands[1:] == [f"cfm_training.py --dataset_path data --class_name rope {run}"]
+
+
+def test_a_table_is_one_sweep_and_the_demo_makes_its_scenes_before(
+    run_script: Callable[..., tuple[int, list[str]]], tmp_path: Path
+) -> None:
+    words = ["--set", "class_name=[bagel,rope]", "--jobs", "4"]
+    sweep = "sweep.py grids/few_shot.yaml --output out/sweeps --resume --set class_name=[bagel,rope] --jobs 4"
+    assert run_script("reproduce.sh", "few_shot", *words, RESULTS="out") == (0, ["setup", sweep])
+    (tmp_path / "out/sweeps/scenes_begun").mkdir(parents=True)  # as preprocessing would make it
+    status, commands = run_script("reproduce.sh", "demo", RESULTS="out")
+    assert status == 1  # nothing was made by the stub: it does not take that for scenes
+    assert [command.split()[0] for command in commands[1:]] == [
+        "processing/make_scenes.py",
+        "processing/preprocess_mvtec.py",
+    ]
+    (tmp_path / "out/sweeps/scenes_preprocessed").mkdir()
+    begin = "sweep.py grids/demo.yaml --output out/sweeps --resume"
+    expected = f"{begin} --set dataset_path=out/sweeps/scenes_preprocessed --jobs 1"
+    assert run_script("reproduce.sh", "demo", "--jobs", "1", RESULTS="out") == (0, ["setup", expected])
+
+
+def test_a_table_that_is_not_known_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    for words in ([], ["../settings"], ["nothing"]):
+        done = subprocess.run(["bash", str(ROOT / "reproduce.sh"), *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert {"few_shot", "layer_pruning", "demo"} <= set(done.stderr.split())
 
 
 def test_they_stop_at_the_first_failure(run_script: Callable[..., tuple[int, list[str]]]) -> None:

@@ -165,7 +165,7 @@ def _add_device_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_training_options(parser: argparse.ArgumentParser, checkpoints: str) -> None:
-    """--checkpoint_savepath, --shots, --seed, --resume, --wandb_mode: of every method's training script.
+    """--checkpoint_savepath, --shots, --draw_shots, --seed, --resume, --wandb_mode: of every method's training script.
 
     Args:
         checkpoints: the method's own folder, the default of --checkpoint_savepath.
@@ -177,6 +177,9 @@ def add_training_options(parser: argparse.ArgumentParser, checkpoints: str) -> N
         help="folder of the checkpoints; the class gets a folder in it (default: %(default)s)",
     )
     parser.add_argument("--shots", type=positive_int, help="train on the first N images only (default: all)")
+    parser.add_argument(
+        "--draw_shots", action="store_true", help="the N images of --shots are drawn by --seed, not the first ones"
+    )
     parser.add_argument(
         "--hold_out",
         type=share,

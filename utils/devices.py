@@ -1,5 +1,8 @@
 """Where work is done and in which type: devices, copies to them, and the types of matrix products."""
 
+import re
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -39,3 +42,14 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Matrix products inside are in the type of `precision`, a key of DTYPES."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def peak_memory(device: torch.device, status: Path = Path("/proc/self/status")) -> dict[str, float | None]:
+    """The most memory that this process has held so far, in MiB: `process`, of the machine; `gpu`, of torch's tensors.
+
+    None where it cannot be told: `process` on other systems than Linux, `gpu` without one.
+    """
+    text = status.read_text(encoding="utf-8") if status.is_file() else ""
+    line = re.search(r"^VmHWM:\s*(\d+) kB", text, re.MULTILINE)  # not getrusage: that counts the parent's too
+    gpu = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+    return {"process": int(line[1]) / 1024 if line else None, "gpu": gpu}

@@ -64,21 +64,23 @@ def check_names(paths: Iterable[Path]) -> None:
 
 
 @contextmanager
-def locked(folder: Path, name: str = "") -> Iterator[None]:
+def locked(folder: Path, name: str = "", wait: bool = False) -> Iterator[None]:
     """Hold the right to write to a folder, which is made; the system frees it, even of a killed process.
 
     While it is held, a hidden file lies in the folder. On file systems that know no locks, nothing is held.
 
     Args:
         name: of the files in it that are meant; commands with different names may write side by side.
+        wait: until another process that holds it is done.
 
     Raises:
-        UserError: another process holds it, the name is too long, or the system has no locks of this kind.
+        UserError: another process holds it and `wait` is not set, the name is too long, or the system has no locks of
+            this kind.
     """
     path = folder / (f".{name}{LOCK}" if name else LOCK)
     check_names([path])
     made = [parent for parent in path.parents if not parent.exists()]
-    descriptor = _hold(path, folder / name)
+    descriptor = _hold(path, folder / name, wait)
     try:
         yield
     finally:
@@ -89,8 +91,8 @@ def locked(folder: Path, name: str = "") -> Iterator[None]:
                 empty.rmdir()
 
 
-def _hold(path: Path, what: Path) -> int:
-    """Descriptor of a lock's file, locked. what: to be named if another process holds it."""
+def _hold(path: Path, what: Path, wait: bool) -> int:
+    """Descriptor of a lock's file, locked. what: to be named if another process holds it. wait: see `locked`."""
     try:
         import fcntl
     except ImportError as error:
@@ -105,7 +107,7 @@ def _hold(path: Path, what: Path) -> int:
         except FileNotFoundError:
             continue  # another command ended meanwhile and removed the folder
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             os.close(descriptor)
             raise UserError(

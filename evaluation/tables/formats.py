@@ -5,12 +5,12 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 
-from evaluation.tables.tables import COUNT, Table
+from evaluation.tables.tables import WHOLE, Table
 
 
 def to_markdown(table: Table) -> str:
     """Markdown with padded cells, so that it reads well in a terminal too. Three decimals, `-` = none."""
-    cells = [[table.corner, *table.columns], *([name, *cells] for name, cells in _cells(table, " ± "))]
+    cells = [[table.corner, *table.columns], *([name, *cells] for name, cells in cells_of(table, " ± "))]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = []
     for row in cells:
@@ -27,7 +27,7 @@ def to_markdown(table: Table) -> str:
 def to_latex(table: Table) -> str:
     """A `tabular` that needs no package; title and notes are comments. Three decimals, `-` = none."""
     rows = [" & ".join(map(_escape, [table.corner, *table.columns])) + r" \\", r"\hline"]
-    rows += [" & ".join([_escape(name), *cells]) + r" \\" for name, cells in _cells(table, r" $\pm$ ")]
+    rows += [" & ".join([_escape(name), *cells]) + r" \\" for name, cells in cells_of(table, r" $\pm$ ")]
     begin = rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}"
     notes = [f"% {note}" for note in table.notes]
     return "\n".join([f"% {table.title}", begin, r"\hline", *rows, r"\hline", r"\end{tabular}", *notes]) + "\n"
@@ -55,11 +55,11 @@ def _with_deviations(table: Table) -> Iterator[tuple[tuple[str, list[float | Non
     return zip(table.rows, table.deviations or [none] * len(table.rows), strict=True)
 
 
-def _cells(table: Table, between: str) -> list[tuple[str, list[str]]]:
+def cells_of(table: Table, between: str) -> list[tuple[str, list[str]]]:
     """Name and cells of each row; `between` stands before a deviation."""
 
     def cell(column: str, figure: float | None, deviation: float | None) -> str:
-        if column == COUNT and figure is not None:
+        if column in WHOLE and figure is not None:
             return f"{figure:.0f}"
         return _three_decimals(figure) + ("" if deviation is None else f"{between}{deviation:.3f}")
 

@@ -38,7 +38,7 @@ def published_tables(runs: Sequence[Run], published: dict[str, Any]) -> list[Tab
         if not methods:
             continue
         rows = [(marked(m, f), [*(f["per_class"] or [None] * len(classes)), f["mean"]]) for m, f in methods.items()]
-        notes = [_sources(methods)]
+        notes = [sources(methods)]
         for run in runs:
             ours = [metric_of(run.results.get(name), METRICS[metric]) for name in classes]
             rows.append((f"ours: {run.label}", [*ours, mean(ours)]))
@@ -81,7 +81,7 @@ def benchmarks(runs: Sequence[Run], dataset: str) -> list[tuple[dict[str, Any], 
     return found
 
 
-def _sources(methods: dict[str, Any]) -> str:
+def sources(methods: dict[str, Any]) -> str:
     """Where published figures were read, methods of one source together."""
     by_source: dict[str, list[str]] = {}
     for method, figures in methods.items():

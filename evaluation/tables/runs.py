@@ -78,7 +78,7 @@ def load_runs(folder: Path) -> list[Run]:
     found: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
     for path in sorted(Path(folder).glob("*.json")):
         if match := RESULT_NAME.fullmatch(path.stem):
-            result = _read_result(path, match["class_name"])
+            result = read_result(path, match["class_name"])
             settings = {"": match["run"], **run_settings(result)}
             key = frozenset(settings.items())
             found.setdefault(key, settings)
@@ -126,7 +126,8 @@ def _branches(run: Run) -> list[Run]:
     ]
 
 
-def _read_result(path: Path, class_name: str) -> dict[str, Any]:
+def read_result(path: Path, class_name: str) -> dict[str, Any]:
+    """Content of the result file of a class. Raises UserError where it is damaged, or of another class."""
     result = read_with(path, _parse_result, "Run the evaluation of this class again.")
     if result["class_name"] != class_name:
         raise UserError(

@@ -113,7 +113,10 @@ def settings_of(run: Run) -> dict[str, str]:
 
     def of_class(content: dict[str, Any]) -> dict[str, str]:
         found = {name: text_of(text) for name, text in run_settings(content).items() if name != "seed"}
-        for keys, value in leaves(section(section(section(content.get("config")).get("training")).get("config"))):
+        training = section(section(content.get("config")).get("training"))
+        if training.get("shots_drawn"):
+            found["shots drawn"] = "by the seed"
+        for keys, value in leaves(section(training.get("config"))):
             text = text_of(value)
             if keys[-1] != "seed" and text != found.get(keys[-1], ""):
                 name = " ".join(keys).removeprefix("model ")

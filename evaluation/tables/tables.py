@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from evaluation.tables.runs import DEFECT_METRICS, METRICS, Run, interval_of, metric_of
 
 COUNT = "seeds"
-"""Heading of a column of numbers of seeds, which are whole."""
+PEAK, PEAK_GPU = "peak MiB", "GPU MiB"
+WHOLE = (COUNT, PEAK, PEAK_GPU)
+"""Headings of columns that are shown without decimals: numbers of seeds, and of memory."""
 
 
 @dataclass(frozen=True)

@@ -204,3 +204,20 @@ def test_without_a_validation_split_training_samples_are_kept_back(
     split = nominal_split(tmp_path, "bolt", shots, hold_out)
     rest = [str(i) for i in range(count) if str(i) not in held.split()][:shots]
     assert (stems(split.validation), stems(split.train), split.source) == (held, " ".join(rest), "hold-out")
+
+
+def test_shots_are_drawn_by_the_seed_and_keep_their_order(tmp_path: Path) -> None:
+    add(tmp_path, "bolt/train/good", *map(str, range(8)))
+    for hold_out in (0.0, 0.2):
+        found = [nominal_split(tmp_path, "bolt", 3, hold_out, drawn_by=seed) for seed in range(40)]
+        assert nominal_split(tmp_path, "bolt", 3, hold_out, drawn_by=7) == found[7]
+        for split in found:
+            drawn, rest = stems(split.train).split(), stems(split.validation).split()
+            assert drawn == sorted(set(drawn))
+            assert len(drawn) == 3
+            assert rest == ([stem for stem in map(str, range(8)) if stem not in drawn] if hold_out else [])
+        assert {stem for split in found for stem in stems(split.train).split()} == set(map(str, range(8)))
+        assert len({stems(split.train) for split in found}) > 20  # of 56 choices
+    everything = nominal_split(tmp_path, "bolt", 9, 0.2, drawn_by=1)
+    assert (stems(everything.train), everything.validation) == ("0 1 2 3 4 5 6 7", [])
+    assert nominal_split(tmp_path, "bolt", None, 0.2, drawn_by=1) == nominal_split(tmp_path, "bolt", None, 0.2)

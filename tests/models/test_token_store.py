@@ -1,6 +1,7 @@
 """Tokens on disk: what is made again and what is not."""
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -141,3 +142,18 @@ def test_samples_that_are_left_out_are_left_out_of_the_cache(make_random_tokens:
     found = cache_tokens(digests, without_2, FakeExtractor(make_random_tokens), 2, CPU, tmp_path)
     assert len(found) == 2
     assert_same(found[1], make_random_tokens(3))
+
+
+def test_runs_that_share_a_cache_extract_once(make_random_tokens: MakeTokens, tmp_path: Path) -> None:
+    """Each of four runs at once asks for two images more than the one before it."""
+    extractors = [FakeExtractor(make_random_tokens) for _ in range(4)]
+
+    def run(number: int) -> list[Tokens]:
+        digests = {seed: f"hash {seed}" for seed in range(2 * number + 2)}
+        return list(cache_tokens(digests, samples, extractors[number], 2, CPU, tmp_path))
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(run, range(4)))
+    assert sum(extractor.seen for extractor in extractors) == 8
+    assert [len(tokens) for tokens in found] == [2, 4, 6, 8]
+    assert all(torch.equal(a.rgb.tokens, b.rgb.tokens) for a, b in zip(found[0], found[3], strict=False))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from evaluation.tables.published import MARKS, load_published
-from evaluation.tables.runs import METRICS, load_runs
+from evaluation.tables.runs import METRICS, load_folders, load_runs
 from evaluation.tables.seeds import seed_tables
 from processing.aggregate_results import main
 from tests.report.comparison_files import write
@@ -95,3 +95,12 @@ def test_every_published_figure_has_a_mark() -> None:
         marks = {name: figures["mark"] for methods in of_metrics for name, figures in methods.items()}
         assert set(marks.values()) <= set(MARKS)
         assert (marks["DBMRNet"], marks["CFM"]) == ("read", "secondary")
+
+
+def test_first_and_drawn_shots_are_no_seeds_of_one_another(tmp_path: Path) -> None:
+    for seed, drawn in enumerate((False, True)):
+        write(tmp_path / str(seed), "gear", 0.8, seed=seed, shots=5, training={"shots_drawn": drawn})
+    assert seed_tables(load_folders([tmp_path / "0", tmp_path / "1"])) == []
+    write(tmp_path / "2", "gear", 0.9, seed=2, shots=5, training={"shots_drawn": True})
+    [table] = seed_tables(load_folders([tmp_path / str(seed) for seed in range(3)]))
+    assert table.rows[0][1][0] == pytest.approx(0.85)

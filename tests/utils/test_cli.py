@@ -29,12 +29,13 @@ def test_training_options(parser: argparse.ArgumentParser) -> None:
     cli.add_training_options(parser, "./checkpoints/mine")
     assert vars(parser.parse_args([])) == {
         **{"checkpoint_savepath": Path("checkpoints/mine"), "shots": None, "hold_out": 0.2, "seed": 0},
-        **{"resume": False, "overwrite": False, "wandb_mode": "disabled"},
+        **{"draw_shots": False, "resume": False, "overwrite": False, "wandb_mode": "disabled"},
     }
-    words = "--checkpoint_savepath a/b --shots 3 --hold_out 0 --seed 7 --resume --overwrite --wandb_mode offline"
+    words = "--checkpoint_savepath a/b --shots 3 --draw_shots --hold_out 0 --seed 7 --resume --overwrite"
+    words += " --wandb_mode offline"
     assert vars(parser.parse_args(words.split())) == {
         **{"checkpoint_savepath": Path("a/b"), "shots": 3, "hold_out": 0.0, "seed": 7},
-        **{"resume": True, "overwrite": True, "wandb_mode": "offline"},
+        **{"draw_shots": True, "resume": True, "overwrite": True, "wandb_mode": "offline"},
     }
 
 

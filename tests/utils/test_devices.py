@@ -1,11 +1,13 @@
 """utils/devices.py: which device a name means on machines with as many GPUs as a test wants."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
-from utils.devices import autocast, pick_device
+from utils.devices import autocast, peak_memory, pick_device
 from utils.errors import UserError
 
 GPUs = Callable[[int], list[torch.device]]
@@ -61,3 +63,23 @@ def test_precision_decides_the_type_of_products() -> None:
     for precision, expected in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         with autocast(torch.device("cpu"), precision):
             assert (a @ a).dtype == expected
+
+
+def test_peak_memory_is_the_high_water_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "status").write_text("Name:\tx\nVmPeak:\t9999 kB\nVmHWM:\t  524544 kB\nVmRSS:\t1024 kB\n")
+    cpu = torch.device("cpu")
+    assert peak_memory(cpu, tmp_path / "status") == {"process": 512.25, "gpu": None}
+    assert peak_memory(cpu, tmp_path / "absent") == {"process": None, "gpu": None}
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 << 20)
+    assert peak_memory(torch.device("cuda:1"), tmp_path / "status") == {"process": 512.25, "gpu": 3.0}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell it")
+def test_peak_memory_of_this_process_grows_and_stays() -> None:
+    before = peak_memory(torch.device("cpu"))["process"]
+    block = bytearray(b"x") * (int(before or 0) + 64 << 20)
+    del block
+    after = peak_memory(torch.device("cpu"))["process"]
+    assert before is not None
+    assert after is not None
+    assert after >= before + 60
