@@ -1,0 +1,68 @@
+"""All of a trained detector with `cnn_normals` as one static graph, from the camera's arrays to map and score."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.anomaly_map import aggregate
+from models.cfm.detector import RARITY_POWERS, CrossmodalDetector
+from models.cfm.scoring import discrepancy, scatter_to_grid
+from models.extractors.cnn_normals import CnnNormals
+from models.normals import estimate_normals
+from models.view_graph import FrameView
+
+
+class CellGraph(nn.Module):
+    """See `models.method.MapGraph`; the same maps as `CFMPipeline` makes of samples, up to rounding."""
+
+    def __init__(
+        self, extractor: CnnNormals, detector: CrossmodalDetector, aggregation: str, shape: tuple[int, int]
+    ) -> None:
+        """extractor, detector: trained, on the CPU. aggregation: of the maps. shape: (h, w) of the frame."""
+        super().__init__()
+        self.extractor, self.aggregation = extractor, aggregation
+        self.view = FrameView(shape, extractor.view)
+        self.backbone, self.mappers = extractor.backbone, nn.ModuleList([detector.xyz_to_rgb, detector.rgb_to_xyz])
+        for name, value in extractor.state_dict().items():
+            self.register_buffer(name, value)
+        self.precision = torch.float32
+
+    def half(self) -> "CellGraph":
+        """The network and the mappers in float16; positions, normals, distances and maps stay float32."""
+        self.backbone.network.half()
+        self.mappers.half()
+        self.precision = torch.float16
+        return self
+
+    def forward(self, rgb: Tensor, xyz: Tensor, valid: Tensor) -> Tensor:
+        """(h, w, 3) uint8, (h, w, 3) metres, (h, w) bool, True = measured → (FRAME, FRAME) map ≥ 0."""
+        starts, side = self.view.window(valid)
+        cloud, seen = self.view.cut_cloud(xyz, valid, starts, side)
+        image = self.view.cut_image(rgb, starts, side) / 255
+        normals = (1 - estimate_normals(cloud, seen, self.extractor.settings.normals)[0]) / 2
+        features = self._features(torch.cat([image, normals]))  # (2, D, c, c)
+        cells = features.shape[2]
+        share = functional.adaptive_avg_pool2d(seen.float(), cells)
+        foreground = (share > self.extractor.settings.foreground).flatten().nonzero().flatten()
+        psi = self._discrepancies(features.flatten(2).transpose(1, 2)[:, foreground])
+        grids = [scatter_to_grid(values, foreground, cells) for values in psi]
+        down, across = self.view.spread(starts, side, seen.sum().float(), cells)
+        return down @ aggregate(grids[0], grids[1], self.aggregation) @ across.T
+
+    def _features(self, images: Tensor) -> Tensor:
+        """See `CnnNormals`."""
+        settings = self.extractor.settings
+        cells = images.shape[-1] // settings.cell
+        return self.extractor.to_cells(self.backbone(images.to(self.precision)), cells)
+
+    def _discrepancies(self, tokens: Tensor) -> Sequence[Tensor]:
+        """(2, P, D) of RGB and normals → (P,) of either."""
+        tokens = (tokens - self.mean[:, None]) / self.deviation[:, None]
+        rarity = (tokens @ self.whitening).square().mean(dim=2)  # (2, P)
+        found = []
+        for index, (mapper, power) in enumerate(zip(self.mappers, RARITY_POWERS, strict=True)):
+            mapped = mapper(tokens[1 - index].to(self.precision)).float()
+            found.append(discrepancy(mapped, tokens[index]).square() * rarity[index] ** power)
+        return found
