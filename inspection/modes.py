@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 import time
+from typing import Any
 
 from tqdm import tqdm
 
@@ -29,11 +30,7 @@ def answer_parts(args: argparse.Namespace) -> int:
         UserError: a folder or a checkpoint that cannot be used.
     """
     check_folders(args)
-    from inspection.detector import load_detector
-
-    options = {name: getattr(args, name) for name in ("device", "precision", "false_alarm_rate")}
-    weights = {name: getattr(args, name) for name in ("rgb_weights", "xyz_weights")}
-    detector = load_detector(args.checkpoint, **options, **weights)
+    detector = _load(args)
     mode = predict_one if args.rgb else predict_folder if args.input else predict_new
     with locked(args.output):
         status = mode(args, Predictions(args.output, detector, args.false_alarm_rate))
@@ -45,6 +42,22 @@ def answer_parts(args: argparse.Namespace) -> int:
             print("the input of parts is not checked: these thresholds are older (see python calibrate.py --help)")
     print(f"written: {args.output / LOG}, with maps/ and overlays/ beside it")
     return status
+
+
+def _load(args: argparse.Namespace) -> Any:
+    """The detector of --checkpoint, a trained run or an exported file."""
+    options = {name: getattr(args, name) for name in ("device", "false_alarm_rate")}
+    others = {name: getattr(args, name) for name in ("precision", "rgb_weights", "xyz_weights")}
+    if args.checkpoint.suffix == ".onnx":
+        from inspection.onnx_detector import load_onnx
+
+        for name, value in others.items():
+            if value is not None:
+                raise UserError(f"--{name}: {args.checkpoint} holds its own weights in their precision. Leave it out.")
+        return load_onnx(args.checkpoint, **options)
+    from inspection.detector import load_detector
+
+    return load_detector(args.checkpoint, **options, **others)
 
 
 def check_folders(args: argparse.Namespace) -> None:

@@ -7,7 +7,6 @@ neighbours, no eigenvectors, and nothing whose shape depends on the values.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,8 +17,8 @@ LEAST_DETERMINANT = 1e-3
 
 
 LEAST_WIDTH, LEAST_AREA = 1e-3, 1e-13
-"""Of the surface in a window, width over length, and of what a pixel covers, in square metres. Below, the points lie in a
-line or are one and the same, as where a cloud is enlarged: the normal would be what rounding leaves.
+"""Of the surface in a window, width over length, and of what a pixel covers, in square metres. Below, the points lie in
+a line or are one and the same, as where a cloud is enlarged: the normal would be what rounding leaves.
 """
 
 
@@ -40,8 +39,8 @@ class NormalSettings:
 def estimate_normals(xyz: Tensor, valid: Tensor, settings: NormalSettings) -> tuple[Tensor, Tensor]:
     """Unit normals that point towards the camera, which is at the origin.
 
-    Nearly all windows see one surface: for all of them at once the sums are a convolution. Where a window sees a step in
-    depth, which its highest and its lowest point tell, they are made again without what lies beyond it.
+    Nearly all windows see one surface: for all of them at once the sums are a convolution. Where a window sees a step
+    in depth, which its highest and its lowest point tell, they are made again without what lies beyond it.
 
     Args:
         xyz: (B, 3, H, W) metres in the camera's frame.
@@ -56,8 +55,8 @@ def estimate_normals(xyz: Tensor, valid: Tensor, settings: NormalSettings) -> tu
     radius, (height, width) = settings.radius, valid.shape[1:]
     measured = valid[:, None].float()
     middle = (xyz * measured).sum(dim=(2, 3), keepdim=True) / measured.sum(dim=(2, 3), keepdim=True).clamp(min=1)
-    # Small numbers, so that float32 tells fractions of a micrometre. The middle is a whole number of 1/1024 m: rounding of
-    # its sum, which hangs on their order, must not decide whether a neighbour is near.
+    # Small numbers, so that float32 tells fractions of a micrometre. The middle is a whole number of 1/1024 m: rounding
+    # of its sum, which hangs on their order, must not decide whether a neighbour is near.
     centred = (xyz - (middle * 1024).round() / 1024) * measured
     parts = torch.cat([measured, centred], dim=1)  # (B, 4, H, W): 1, x, y, z
     kernels = _kernels(settings).to(xyz)
@@ -88,7 +87,6 @@ SUMS = 16
 """Σw of 1, x, y, z; Σw·du and Σw·dv of the same; Σw·du², Σw·du·dv, Σw·dv²; and one that is 0, to make them 16."""
 
 
-@lru_cache(maxsize=4)
 def _kernels(settings: NormalSettings) -> Tensor:
     """(SUMS, 4, window, window): how each of the sums is made of 1, x, y, z in a window."""
     steps = torch.arange(-settings.radius, settings.radius + 1, dtype=torch.float64)
@@ -96,7 +94,7 @@ def _kernels(settings: NormalSettings) -> Tensor:
     weights = torch.exp(-(du**2 + dv**2) / (2 * settings.sigma**2))
     kernels = torch.zeros(SUMS, 4, *weights.shape, dtype=torch.float64)
     for part in range(4):
-        for group, factor in enumerate((1, du, dv)):
+        for group, factor in enumerate((torch.ones_like(du), du, dv)):
             kernels[4 * group + part, part] = weights * factor
     for index, factor in enumerate((du * du, du * dv, dv * dv)):
         kernels[12 + index, 0] = weights * factor

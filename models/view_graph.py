@@ -9,7 +9,6 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from models.view_maps import FRAME, SMOOTHING
 from utils.view import ViewSettings

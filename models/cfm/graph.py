@@ -1,6 +1,7 @@
-"""All of a trained detector with `cnn_normals` as one static graph, from the camera's arrays to map and score."""
+"""A trained detector with `cnn_normals` as one graph, from the camera's arrays to the map."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,36 @@ from models.cfm.scoring import discrepancy, scatter_to_grid
 from models.extractors.cnn_normals import CnnNormals
 from models.normals import estimate_normals
 from models.view_graph import FrameView
+from utils.errors import UserError
+
+REFUSED = {
+    "dino_pointmae": "picks 1024 points one after another, each the farthest from those before, and their neighbours",
+    "handcrafted": "picks points one after another, and takes eigenvectors, which ONNX does not have",
+}
+"""Why other extractors cannot be one graph."""
+
+
+def make_graph(pipeline: Any, shape: tuple[int, int]) -> "CellGraph":
+    """The graph of a `CFMPipeline` for frames of (h, w) = shape.
+
+    Raises:
+        UserError: its extractor cannot be one graph.
+    """
+    if not isinstance(pipeline.extractor, CnnNormals):
+        name = pipeline.extractor.fingerprint()["extractor"]
+        raise UserError(
+            f"a detector with {name} cannot be exported: it {REFUSED.get(name, 'is no graph')}. Train with --extractor "
+            f"{CnnNormals.name}."
+        )
+    return CellGraph(pipeline.extractor, pipeline.detector, pipeline.aggregation, shape)
 
 
 class CellGraph(nn.Module):
-    """See `models.method.MapGraph`; the same maps as `CFMPipeline` makes of samples, up to rounding."""
+    """See `models.method.Method.graph`; the same maps as `CFMPipeline` makes of samples, up to rounding."""
+
+    mean: Tensor
+    deviation: Tensor
+    whitening: Tensor
 
     def __init__(
         self, extractor: CnnNormals, detector: CrossmodalDetector, aggregation: str, shape: tuple[int, int]
@@ -28,10 +55,16 @@ class CellGraph(nn.Module):
         for name, value in extractor.state_dict().items():
             self.register_buffer(name, value)
         self.precision = torch.float32
+        self.eval().requires_grad_(False)
+
+    @property
+    def dense(self) -> Sequence[nn.Module]:
+        """What may take whole numbers of 8 bits: the network."""
+        return [self.backbone]
 
     def half(self) -> "CellGraph":
         """The network and the mappers in float16; positions, normals, distances and maps stay float32."""
-        self.backbone.network.half()
+        self.backbone.half()
         self.mappers.half()
         self.precision = torch.float16
         return self
