@@ -37,8 +37,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--precision",
         choices=("fp32", "fp16", "int8"),
         default="fp32",
-        help="fp32: the same answers; fp16: for GPUs, network and mappers in half precision; int8: for CPUs, the "
-        "network in whole numbers of 8 bits (default: %(default)s)",
+        help="fp32: the same answers; fp16: for GPUs, the mappers in half precision; int8: for CPUs, the "
+        "mappers in whole numbers of 8 bits (default: %(default)s)",
     )
     cli.add_rate_option(parser, DEFAULT_RATE)
     add_weights_options(parser)

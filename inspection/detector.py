@@ -57,6 +57,8 @@ class Detector:
     weights: str
     thresholds_path: Path
 
+    parts_at_once = 1  # torch divides each by itself
+
     def predict(self, rgb: np.ndarray | Image.Image, xyz: np.ndarray, raw: bool | None = None) -> Answer:
         """Inspect one part.
 

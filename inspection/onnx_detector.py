@@ -13,6 +13,7 @@ from inspection.detector import grid_sample, make_answer, part_arrays
 from inspection.onnx_file import About, file_thresholds, open_file
 from utils.errors import UserError
 from utils.files import sha256_text
+from utils.parallel import available_cores
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class OnnxDetector:
     thresholds: Thresholds | None
     note: str | None
     fingerprint: str
+    parts_at_once: int
 
     def predict(self, rgb: np.ndarray | Image.Image, xyz: np.ndarray, raw: bool | None = None) -> Answer:
         """Inspect one part; see `Detector.predict`.
@@ -44,21 +46,24 @@ class OnnxDetector:
 
 
 def load_onnx(
-    path: Path, device: str = "auto", false_alarm_rate: float = DEFAULT_RATE, threads: int = 0
+    path: Path, device: str = "auto", false_alarm_rate: float = DEFAULT_RATE, several: bool = False
 ) -> OnnxDetector:
     """Load an exported file for single parts.
 
     Args:
-        path, device, threads: see `inspection.onnx_file.open_file`.
+        path, device: see `inspection.onnx_file.open_file`.
         false_alarm_rate: see `load_detector`; the file holds what thresholds of any rate come from.
+        several: parts are looked at side by side, a core each, for the most parts a second; otherwise all cores work on
+            one, for the soonest answer.
 
     Raises:
         UserError: see `open_file`.
     """
-    session, about = open_file(path, device, threads)
+    session, about = open_file(path, device, threads=int(several))
     thresholds = file_thresholds(about.scores, false_alarm_rate)
     fingerprint = sha256_text(f"{about.fingerprint} {thresholds.as_json()}")
-    return OnnxDetector(about.name, session, about, thresholds, None, fingerprint)
+    at_once = available_cores() if several else 1
+    return OnnxDetector(about.name, session, about, thresholds, None, fingerprint, at_once)
 
 
 def _size(shape: tuple[int, ...]) -> str:

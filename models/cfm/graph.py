@@ -59,12 +59,11 @@ class CellGraph(nn.Module):
 
     @property
     def dense(self) -> Sequence[nn.Module]:
-        """What may take whole numbers of 8 bits: the network."""
-        return [self.backbone]
+        """What may take whole numbers of 8 bits: the mappers; `rarity` needs more of the network's features."""
+        return [self.mappers]
 
     def half(self) -> "CellGraph":
-        """The network and the mappers in float16; positions, normals, distances and maps stay float32."""
-        self.backbone.half()
+        """The mappers in float16. Of the network's features, float16 would leave too little for rarity."""
         self.mappers.half()
         self.precision = torch.float16
         return self
@@ -88,7 +87,7 @@ class CellGraph(nn.Module):
         """See `CnnNormals`."""
         settings = self.extractor.settings
         cells = images.shape[-1] // settings.cell
-        return self.extractor.to_cells(self.backbone(images.to(self.precision)), cells)
+        return self.extractor.to_cells(self.backbone(images), cells)
 
     def _discrepancies(self, tokens: Tensor) -> Sequence[Tensor]:
         """(2, P, D) of RGB and normals → (P,) of either."""
