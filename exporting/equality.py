@@ -41,7 +41,7 @@ class Equality:
         score: largest difference of a score over the largest score.
         rank: Spearman's rank correlation of the scores; None for fewer than two different ones.
         decisions: how many changed.
-        auroc_run, auroc_file: I-AUROC of either; None without good and defective samples.
+        auroc_run, auroc_file: I-AUROC of either; None without good and defective samples, or a finite score.
         runtime: what ran the file.
     """
 
@@ -87,7 +87,7 @@ class Equality:
             ("decisions changed", str(self.decisions)),
         ]
         if self.auroc_run is not None:
-            rows.append(("I-AUROC of run and file", f"{self.auroc_run:.4f} {self.auroc_file:.4f}"))
+            rows.append(("I-AUROC of run and file", f"{self.auroc_run:.4f} {self.auroc_file or 0:.4f}"))
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"  {name.ljust(width)}  {value}" for name, value in rows)
 
@@ -99,7 +99,7 @@ def compare(pairs: Sequence[Pair], precision: str, runtime: str) -> Equality:
     maps = [float(np.abs(pair.file_map - pair.run.map).max()) / max(float(pair.run.map.max()), 1e-30) for pair in pairs]
     varied = len(set(scores[:, 0])) > 1 and len(set(scores[:, 1])) > 1
     both = labels.any() and not labels.all()
-    aurocs = [float(auroc(labels, values)) if both else None for values in scores.T]
+    aurocs = [float(auroc(labels, values)) if both and np.isfinite(values).all() else None for values in scores.T]
     return Equality(
         precision,
         len(pairs),
