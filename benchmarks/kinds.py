@@ -131,6 +131,20 @@ KINDS = {
             "nearest": Case("memory_cases.neighbours", (), 5, "nearest, differences"),
         },
     ),
+    "export": Kind(
+        "part",
+        "image and cloud in memory → map and decision; `run`: the same by torch, of the checkpoint; checks of the "
+        "input and regions excluded",
+        {
+            "run": Case("export_files.run", (), 9, "run"),
+            **{
+                f"{name} {precision}": Case("export_cases.runtime", (name, precision), 9, "run")
+                for name in ("onnxruntime", "openvino")
+                for precision in ("fp32", "int8")
+            },
+        },
+        "export_files.prepare",
+    ),
     "demo": Kind(
         "run",
         "00_demo.sh, once, all of it",

@@ -176,20 +176,24 @@ def load_scores(path: Path) -> NominalScores:
     Raises:
         UserError: the file is missing, damaged, or no file of nominal scores.
     """
-    return read_with(path, _parse_scores, "Make it again: python calibrate.py --help.")
+    return read_with(path, _parse_file, "Make it again: python calibrate.py --help.")
 
 
-def _parse_scores(path: Path) -> NominalScores:
-    content = dict(json.loads(read_text(path)))
+def _parse_file(path: Path) -> NominalScores:
+    return parse_scores(dict(json.loads(read_text(path))))
+
+
+def parse_scores(content: Mapping[str, Any]) -> NominalScores:
+    """Nominal scores of JSON values, as `asdict` gives them. Raises ValueError and others where they are none."""
     lists = [[float(value) for value in content[name]] for name in ("maxima", "levels", "medians")]
     if not lists[0] or len({len(values) for values in lists}) > 1:
-        raise UserError(f"{path}: expected as many maxima as levels and medians, at least one")
+        raise ValueError("expected as many maxima as levels and medians, at least one")
     given = dict(content.get("inputs", {}))
     inputs = {name: [float(value) for value in given[name]] for name in MEASURES if name in given}
     if any(len(values) != len(lists[0]) for values in inputs.values()):
-        raise UserError(f"{path}: expected as many values of each input measure as maxima")
+        raise ValueError("expected as many values of each input measure as maxima")
     if not np.isfinite(lists).all() or not all(np.isfinite(values).all() for values in inputs.values()):
-        raise UserError(f"{path}: expected finite numbers")
+        raise ValueError("expected finite numbers")
     maxima, levels, medians = lists
     known = str(content["source"]), dict(content["settings"]), str(content["weights"])
     return NominalScores(*known, maxima, levels, medians, inputs)

@@ -31,6 +31,7 @@ from models.checkpoints import find_run, load_run, weights_sha256
 from models.method import Pipeline
 from utils.errors import UserError
 from utils.files import sha256_text
+from utils.view import ViewSettings
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Detector:
     weights: str
     thresholds_path: Path
 
+    parts_at_once = 1  # torch divides each by itself
+
     def predict(self, rgb: np.ndarray | Image.Image, xyz: np.ndarray, raw: bool | None = None) -> Answer:
         """Inspect one part.
 
@@ -72,35 +75,14 @@ class Detector:
                 background that stays.
         """
         sample, cloud, cleaned = self.prepare(rgb, xyz, raw)
-        grid_map = self._map(sample).numpy()
-        regions: list[Region] = []
-        labels = np.zeros(cloud.shape[:2], np.int32)
-        score, anomalous = float(grid_map.max()), None
-        reasons: tuple[str, ...] = ()
-        if self.thresholds is not None:
-            regions, labels = find_regions(grid_map, cloud, self.thresholds)
-            if self.thresholds.inputs:
-                reasons = tuple(outside(measure(sample), self.thresholds.inputs))
-            anomalous = score > self.thresholds.image or bool(reasons)
-        return Answer(score, anomalous, from_square(grid_map, cloud.shape), regions, labels, cleaned, reasons)
+        return make_answer(self._map(sample).numpy(), sample, cloud, cleaned, self.thresholds)
 
     def prepare(
         self, rgb: np.ndarray | Image.Image, xyz: np.ndarray, raw: bool | None = None
     ) -> tuple[Sample, np.ndarray, bool]:
         """The sample of a part, its (h, w, 3) cloud without background, and whether that was removed; see `predict`."""
-        image = rgb_of(rgb, "rgb") if isinstance(rgb, Image.Image) else np.asarray(rgb)
-        cloud = _checked(image, np.asarray(xyz))
-        if cloud.shape[:2] != image.shape[:2]:
-            cloud = unpad(cloud, image.shape)
-        cleaned = None
-        if needs_cleaning(cloud, self.preprocessing) if raw is None else raw:
-            cleaned = clean(image, cloud, self.preprocessing)
-        if cleaned is not None:
-            image, cloud = cleaned
-        sample = make_sample(image, cloud, view=self.pipeline.view)
-        if not sample.valid.any():
-            raise UserError("empty cloud: no valid point (all three coordinates non-zero) on the detector's grid.")
-        return sample, cloud, cleaned is not None
+        image, cloud, cleaned = part_arrays(rgb, xyz, raw, self.preprocessing)
+        return grid_sample(image, cloud, self.pipeline.view), cloud, cleaned
 
     def _map(self, sample: Sample) -> Tensor:
         return self.pipeline.maps([sample])[0].smoothed
@@ -144,6 +126,53 @@ def load_detector(
     decisive = (weights, pipeline.settings, precision, preprocessing, thresholds and thresholds.as_json())
     fingerprint = sha256_text(repr(decisive))
     return Detector(str(run), pipeline, preprocessing, thresholds, note, fingerprint, weights, path)
+
+
+def part_arrays(
+    rgb: np.ndarray | Image.Image, xyz: np.ndarray, raw: bool | None, preprocessing: Mapping[str, Any] | None
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """(h, w, 3) uint8 image and float32 cloud of a part, checked, and whether its background was removed here.
+
+    Args:
+        rgb, xyz, raw: see `Detector.predict`.
+        preprocessing: of the training data, see `inspection.cleaning.clean`.
+    """
+    image = rgb_of(rgb, "rgb") if isinstance(rgb, Image.Image) else np.asarray(rgb)
+    cloud = _checked(image, np.asarray(xyz))
+    if cloud.shape[:2] != image.shape[:2]:
+        cloud = unpad(cloud, image.shape)
+    cleaned = (
+        clean(image, cloud, preprocessing) if (needs_cleaning(cloud, preprocessing) if raw is None else raw) else None
+    )
+    return (image, cloud, False) if cleaned is None else (*cleaned, True)
+
+
+def grid_sample(image: np.ndarray, cloud: np.ndarray, view: ViewSettings | None) -> Sample:
+    """The sample of arrays, see `part_arrays`. Raises UserError where it has no valid point."""
+    sample = make_sample(image, cloud, view=view)
+    if not sample.valid.any():
+        raise UserError("empty cloud: no valid point (all three coordinates non-zero) on the detector's grid.")
+    return sample
+
+
+def make_answer(
+    grid_map: np.ndarray, sample: Sample, cloud: np.ndarray, cleaned: bool, thresholds: Thresholds | None
+) -> Answer:
+    """What a map on the grid, (224, 224), and the part's input say.
+
+    Args:
+        sample, cloud, cleaned: of the part, see `part_arrays` and `grid_sample`.
+    """
+    regions: list[Region] = []
+    labels = np.zeros(cloud.shape[:2], np.int32)
+    score, anomalous = float(grid_map.max()), None
+    reasons: tuple[str, ...] = ()
+    if thresholds is not None:
+        regions, labels = find_regions(grid_map, cloud, thresholds)
+        if thresholds.inputs:
+            reasons = tuple(outside(measure(sample), thresholds.inputs))
+        anomalous = score > thresholds.image or bool(reasons)
+    return Answer(score, anomalous, from_square(grid_map, cloud.shape), regions, labels, cleaned, reasons)
 
 
 def _checked(image: np.ndarray, xyz: np.ndarray) -> np.ndarray:

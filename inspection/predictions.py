@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,13 +27,25 @@ _BLOCK = 1 << 20  # bytes that are read of a log at a time
 
 
 class Predictor(Protocol):
-    """What is asked of a detector; see `inspection.detector`."""
+    """What is asked of a detector; see `inspection.detector`. parts_at_once: how many threads may call `predict`."""
 
+    @property
+    def parts_at_once(self) -> int: ...
     @property
     def fingerprint(self) -> str: ...
     @property
     def thresholds(self) -> Thresholds | None: ...
     def predict(self, rgb: np.ndarray, xyz: np.ndarray, raw: bool | None = None) -> Answer: ...
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A pair that was inspected ahead of its turn: hash of its files before they were read, image, answer, seconds."""
+
+    sources: str
+    rgb: np.ndarray
+    answer: Answer
+    seconds: float
 
 
 class Predictions:
@@ -59,10 +71,27 @@ class Predictions:
         _cut_unfinished_line(self.log)
         self._known = {found.sample: found for found in map(_outcome, iter_json_lines(self.log))}
 
-    def take(self, pair: Pair, keep: bool = False) -> tuple[Logged, bool]:
+    def look_ahead(self, pair: Pair) -> Inspected | None:
+        """Inspect a pair whose turn, `take`, comes later; from any thread.
+
+        Returns:
+            None where its answer may be known already, or it fails: then it is left to `take`.
+        """
+        try:
+            sources = _hash(pair)
+            if any(found.key[0] == sources for found in list(self._known.values()) if found.rgb == str(pair.rgb)):
+                return None
+            begin = time.perf_counter()
+            rgb, answer = inspect(pair, self.detector)
+            return Inspected(sources, rgb, answer, time.perf_counter() - begin)
+        except UserError:
+            return None
+
+    def take(self, pair: Pair, keep: bool = False, ahead: Inspected | None = None) -> tuple[Logged, bool]:
         """Answer a sample, unless the log has its answer and its files are there; a failure becomes a line too.
 
         Args:
+            ahead: what `look_ahead` gave of the pair.
             keep: the answer to earlier files of that name and place stays; the new ones are called `NAME~2`, `NAME~3`
                 and so on. A failure is no answer.
 
@@ -73,7 +102,7 @@ class Predictions:
         sources: str | None = None
         problem: UserError | None = None
         try:
-            sources = _hash(pair)
+            sources = ahead.sources if ahead else _hash(pair)
         except UserError as error:
             problem = error
         if keep:
@@ -83,7 +112,7 @@ class Predictions:
             if before and before.key == self._key(sources) and self._has_files(pair.name):
                 return before, False
             try:
-                self.add(pair, sources)
+                self.add(pair, sources, ahead)
             except UserError as error:
                 problem = error
         if problem is not None:
@@ -95,20 +124,24 @@ class Predictions:
             self._append(pair, sources, {"error": str(problem)})
         return self._known[pair.name], True
 
-    def add(self, pair: Pair, sources: str | None = None) -> Answer:
+    def add(self, pair: Pair, sources: str | None = None, ahead: Inspected | None = None) -> Answer:
         """Answer a sample, and write map, picture and line.
 
         Args:
             pair: its files.
             sources: their hash, where it is known.
+            ahead: see `take`.
 
         Raises:
             UserError: the files cannot be read or used, or have changed meanwhile.
         """
         sources = sources or _hash(pair)
-        begin = time.perf_counter()
-        rgb, answer = inspect(pair, self.detector)
-        seconds = time.perf_counter() - begin
+        if ahead is None:
+            begin = time.perf_counter()
+            rgb, answer = inspect(pair, self.detector)
+            seconds = time.perf_counter() - begin
+        else:
+            rgb, answer, seconds = ahead.rgb, ahead.answer, ahead.seconds
         if _hash(pair) != sources:
             raise UserError(f"{pair.rgb} or {pair.xyz.name}: changed while it was read. Let finished files stand.")
         map_path, overlay_path = self.map_path(pair.name), self.overlay_path(pair.name)

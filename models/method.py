@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from utils.errors import UserError
 from utils.files import sha256_text
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from models.anomaly_map import AnomalyMap
     from models.token_store import GridSample
@@ -151,6 +152,7 @@ class Method(Protocol):
         suffix: of these files.
         branches: what evaluation also reports of each map: name → aggregation, see `AnomalyMap.branch`.
         reading: what a checkpoint's settings call the time that reading took.
+        no_graph: why its maps cannot be exported as one graph, where that is so.
     """
 
     name: str
@@ -162,6 +164,7 @@ class Method(Protocol):
     suffix: str = ".safetensors"
     branches: Mapping[str, str] = {}
     reading: str = "preparation"
+    no_graph: str = "it has no graph"
 
     @property
     def checkpoints(self) -> str:
@@ -222,6 +225,23 @@ class Method(Protocol):
     def look(self, pipeline: Any, samples: "Sequence[GridSample]") -> "tuple[Sequence[AnomalyMap], Panels]":
         """The maps of a batch, and what makes further panels of its figures."""
         return pipeline.maps(samples), lambda: [{}] * len(samples)
+
+    def graph(self, loaded: Loaded, shape: tuple[int, int]) -> "nn.Module":
+        """From a camera's arrays to the map of `Pipeline.maps`, in one module that can be exported.
+
+        Its `forward` takes the (h, w, 3) uint8 image, the (h, w, 3) float32 cloud in metres and its (h, w) bool mask,
+        True = measured, and returns the (224, 224) map. No shape but the number of chosen pixels or cells depends on
+        the values. Its `half` takes float16 where that is good enough; `dense` holds the layers that may take whole
+        numbers of 8 bits.
+
+        Args:
+            loaded: on the CPU, in float32.
+            shape: (h, w) of the frame.
+
+        Raises:
+            UserError: there is no such graph; says why.
+        """
+        raise UserError(f"{self.title} cannot be exported: {self.no_graph}.")
 
     def weights(self, run: TrainedRun) -> list[Path]:
         """The files of weights of a run, in the order in which their hash takes them, whether they exist or not."""

@@ -6,7 +6,6 @@ Knutsson and Westin, CVPR 1993). The cross product of the two slopes is the norm
 neighbours, no eigenvectors, and nothing whose shape depends on the values.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +14,12 @@ from torch.nn import functional
 
 LEAST_DETERMINANT = 1e-3
 """Of the covariance of the offsets in pixels, weights of sum 1. Below, neighbours lie in a line or are too few."""
+
+
+LEAST_WIDTH, LEAST_AREA = 1e-3, 1e-13
+"""Of the surface in a window, width over length, and of what a pixel covers, in square metres. Below, the points lie in
+a line or are one and the same, as where a cloud is enlarged: the normal would be what rounding leaves.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,9 @@ class NormalSettings:
 def estimate_normals(xyz: Tensor, valid: Tensor, settings: NormalSettings) -> tuple[Tensor, Tensor]:
     """Unit normals that point towards the camera, which is at the origin.
 
+    Nearly all windows see one surface: for all of them at once the sums are a convolution. Where a window sees a step
+    in depth, which its highest and its lowest point tell, they are made again without what lies beyond it.
+
     Args:
         xyz: (B, 3, H, W) metres in the camera's frame.
         valid: (B, H, W) bool, True = the pixel holds a point.
@@ -41,60 +49,76 @@ def estimate_normals(xyz: Tensor, valid: Tensor, settings: NormalSettings) -> tu
 
     Returns:
         (B, 3, H, W) float32 normals, 0 where unknown; (B, H, W) bool, True = known: a valid pixel with valid neighbours
-        that do not lie in a line.
+        that do not lie in a line, neither in the image nor in space.
     """
     xyz = xyz.float()
     radius, (height, width) = settings.radius, valid.shape[1:]
     measured = valid[:, None].float()
     middle = (xyz * measured).sum(dim=(2, 3), keepdim=True) / measured.sum(dim=(2, 3), keepdim=True).clamp(min=1)
-    centred = xyz - middle  # small numbers, so that float32 tells fractions of a micrometre
-    parts = functional.pad(torch.cat([measured, centred * measured], dim=1), (radius,) * 4)  # (B, 4, …): 1, x, y, z
-    whole, by_u, by_v = (torch.zeros_like(parts[:, :, :height, :width]) for _ in range(3))  # Σw·…, Σw·du·…, Σw·dv·…
-    squares = xyz.new_zeros(3, *valid.shape)  # Σw·du², Σw·du·dv, Σw·dv²
-    for dv in range(-radius, radius + 1):
-        row, row_by_u, row_by_u2 = torch.zeros_like(whole), torch.zeros_like(whole), torch.zeros_like(squares[0])
-        for du in range(-radius, radius + 1):
-            neighbours = parts[:, :, radius + dv : radius + dv + height, radius + du : radius + du + width]
-            near = ((neighbours[:, 3:] - centred[:, 2:]).abs() < settings.step).float()
-            gauss = _gauss(du, settings)
-            row.addcmul_(near, neighbours, value=gauss)
-            if du:
-                row_by_u.addcmul_(near, neighbours, value=gauss * du)
-                row_by_u2.addcmul_(near[:, 0], neighbours[:, 0], value=gauss * du**2)
-        gauss = _gauss(dv, settings)
-        for total, of_row, factor in (
-            (whole, row, 1),
-            (by_u, row_by_u, 1),
-            (by_v, row, dv),
-            (squares[0], row_by_u2, 1),
-            (squares[1], row_by_u[:, 0], dv),
-            (squares[2], row[:, 0], dv**2),
-        ):
-            if factor:
-                total.add_(of_row, alpha=gauss * factor)
-    return _cross_product(whole, by_u, by_v, squares, xyz, valid)
+    # Small numbers, so that float32 tells fractions of a micrometre. The middle is a whole number of 1/1024 m: rounding
+    # of its sum, which hangs on their order, must not decide whether a neighbour is near.
+    centred = (xyz - (middle * 1024).round() / 1024) * measured
+    parts = torch.cat([measured, centred], dim=1)  # (B, 4, H, W): 1, x, y, z
+    kernels = _kernels(settings).to(xyz)
+    sums = functional.conv2d(parts, kernels, padding=radius)  # (B, SUMS, H, W)
+    normal, known = _cross_product(sums.flatten(2), xyz.flatten(2), valid.flatten(1))  # (B, 3, HW), (B, HW)
+
+    depth, beyond = centred[:, 2:], torch.finfo(torch.float32).max / 4
+    highest, lowest = (
+        functional.max_pool2d(torch.where(valid[:, None], value, -beyond), 2 * radius + 1, 1, radius)
+        for value in (depth, -depth)
+    )
+    far = valid & ((highest - depth >= settings.step) | (lowest + depth >= settings.step))[:, 0]
+    image, pixel = far.flatten(1).nonzero().unbind(dim=1)  # (N,) each
+    around = functional.pad(parts, (radius,) * 4).permute(0, 2, 3, 1).flatten(1, 2)  # (B, h'·w', 4)
+    wide, steps = width + 2 * radius, torch.arange(2 * radius + 1, device=xyz.device)
+    window = (steps[:, None] * wide + steps).flatten()  # places of a window's pixels, from its first
+    near = around[image[:, None], (pixel // width * wide + pixel % width)[:, None] + window]  # (N, window, 4)
+    same = (near[:, :, 3] - near[:, len(window) // 2, None, 3]).abs() < settings.step
+    again = (near * same[:, :, None]).transpose(1, 2).flatten(1) @ kernels.flatten(1).T  # (N, SUMS)
+    at = xyz.flatten(2)[image, :, pixel]  # (N, 3)
+    own, own_known = _cross_product(again[:, :, None], at[:, :, None], torch.ones_like(at[:, :1], dtype=torch.bool))
+    normal[image, :, pixel] = own[:, :, 0]
+    known[image, pixel] = own_known[:, 0]
+    return normal.unflatten(2, (height, width)), known.unflatten(1, (height, width))
 
 
-def _gauss(offset: int, settings: NormalSettings) -> float:
-    """Weight of a neighbour so many pixels away, in one direction."""
-    return math.exp(-(offset**2) / (2 * settings.sigma**2))
+SUMS = 16
+"""Σw of 1, x, y, z; Σw·du and Σw·dv of the same; Σw·du², Σw·du·dv, Σw·dv²; and one that is 0, to make them 16."""
 
 
-def _cross_product(
-    whole: Tensor, by_u: Tensor, by_v: Tensor, squares: Tensor, xyz: Tensor, valid: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Normals from the sums; see `estimate_normals`.
+def _kernels(settings: NormalSettings) -> Tensor:
+    """(SUMS, 4, window, window): how each of the sums is made of 1, x, y, z in a window."""
+    steps = torch.arange(-settings.radius, settings.radius + 1, dtype=torch.float64)
+    dv, du = torch.meshgrid(steps, steps, indexing="ij")
+    weights = torch.exp(-(du**2 + dv**2) / (2 * settings.sigma**2))
+    kernels = torch.zeros(SUMS, 4, *weights.shape, dtype=torch.float64)
+    for part in range(4):
+        for group, factor in enumerate((torch.ones_like(du), du, dv)):
+            kernels[4 * group + part, part] = weights * factor
+    for index, factor in enumerate((du * du, du * dv, dv * dv)):
+        kernels[12 + index, 0] = weights * factor
+    return kernels.float()
+
+
+def _cross_product(sums: Tensor, xyz: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Normals from the sums (B, SUMS, N) at points (B, 3, N), valid (B, N); see `estimate_normals`.
 
     With a = Σw·(du − mean du)·p and b in the same way, the slopes are S⁻¹·(a, b), S the covariance of the offsets. Its
     determinant is positive, so their cross product has the direction of a × b.
     """
+    whole, by_u, by_v = sums[:, :4], sums[:, 4:8], sums[:, 8:12]
+    square_u, product, square_v = sums[:, 12], sums[:, 13], sums[:, 14]
     one, u, v = whole[:, 0], by_u[:, 0], by_v[:, 0]
     along_u = one[:, None] * by_u[:, 1:] - u[:, None] * whole[:, 1:]
     along_v = one[:, None] * by_v[:, 1:] - v[:, None] * whole[:, 1:]
     normal = torch.linalg.cross(along_u, along_v, dim=1)
-    uu, uv, vv = one * squares[0] - u * u, one * squares[1] - u * v, one * squares[2] - v * v
-    length = normal.square().sum(dim=1).sqrt()  # `vector_norm` takes eighty times as long along this axis
-    known = valid & (uu * vv - uv * uv > LEAST_DETERMINANT * one**4) & (length > 0)
+    uu, uv, vv = one * square_u - u * u, one * product - u * v, one * square_v - v * v
+    determinant = uu * vv - uv * uv
+    square, square_a, square_b = (value.square().sum(dim=1) for value in (normal, along_u, along_v))
+    length = square.sqrt()  # `vector_norm` takes eighty times as long along this axis
+    known = valid & (determinant > LEAST_DETERMINANT * one**4) & (length > LEAST_AREA * determinant)
+    known = known & (length > LEAST_WIDTH * torch.maximum(square_a, square_b))
     away = (normal * xyz).sum(dim=1) > 0
     scale = torch.where(away, -1.0, 1.0) / torch.where(known, length, 1.0)
     return normal * (scale * known)[:, None], known

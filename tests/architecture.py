@@ -14,6 +14,7 @@ FLOORS = (
     ("report",),
     ("experiments",),
     ("inspection", "sweeps"),
+    ("exporting",),
 )
 """Rooms, from below. A room's files import of their own and of floors below; scripts import everything but scripts."""
 ROOMS = tuple(room for floor in FLOORS for room in floor)

@@ -25,6 +25,7 @@ class BTF(Method):
         "Detection, CVPR Workshops 2023"
     )
     reading = "extraction"
+    no_graph = "its features are histograms of neighbours in space, and its bank holds many times what a graph should"
 
     def add_training_options(self, parser: argparse.ArgumentParser) -> None:
         """--features, --backbone, --fraction, --rgb_weights."""

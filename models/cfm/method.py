@@ -12,6 +12,7 @@ from utils.argument_types import fraction
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from models.cfm.plan import CFMPlan
 
@@ -83,6 +84,12 @@ class CFM(Method):
         fingerprint = pipeline.extractor.fingerprint()
         note = "" if settings else f"no settings beside the checkpoint, taken as the original authors': {fingerprint}"
         return Loaded(pipeline, settings, note)
+
+    def graph(self, loaded: Loaded, shape: tuple[int, int]) -> "nn.Module":
+        """Of the extractor `cnn_normals` only: no other looks at cells of one grid."""
+        from models.cfm.graph import make_graph
+
+        return make_graph(loaded.pipeline, shape)
 
     def describe(self, loaded: Loaded, options: Mapping[str, Any]) -> dict[str, Any]:
         """Extractor, aggregation, mapper, and what is known of the training."""

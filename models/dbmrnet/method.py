@@ -43,6 +43,7 @@ class DBMRNet(Method):
     )
     epochs, batch_size = 300, 16
     branches: Mapping[str, str] = {"2D only": "2d", "3D only": "3d"}
+    no_graph = "its maps are means over passes with masks that are drawn anew, of points that are picked one by one"
 
     def add_training_options(self, parser: argparse.ArgumentParser) -> None:
         """--learning_rate, --warmup_epochs, and one for each field of ModelSettings."""

@@ -25,7 +25,7 @@ from utils.devices import autocast
 from utils.errors import UserError
 from utils.view import ViewSettings
 
-VERSION = 1
+VERSION = 2
 """Part of the fingerprint: to be raised when the features change."""
 
 SIZE = 320
@@ -143,16 +143,16 @@ class CnnNormals:
         """All levels on the grid of cells: (B, D, c, c) float32. On a CPU image by image, which takes less memory."""
         if images.device.type == "cpu" and len(images) > 1:
             return torch.cat([self._features(image[None]) for image in images])
-        settings = self.settings
-        cells = images.shape[-1] // settings.cell
         on_gpu = images.device.type == "cuda"  # on CPUs small convolutions are no faster in bf16
-        with autocast(images.device, settings.precision if on_gpu else "fp32"):
+        with autocast(images.device, self.settings.precision if on_gpu else "fp32"):
             levels = self.backbone(images)
-        found = []
+        return self.to_cells(levels, images.shape[-1] // self.settings.cell)
+
+    def to_cells(self, levels: Iterable[Tensor], cells: int) -> Tensor:
+        """The network's levels, (B, D_i, s_i, s_i) each, averaged and brought to one grid: (B, D, cells, cells)."""
+        side, found = self.settings.smoothing, []
         for level in levels:
-            smooth = functional.avg_pool2d(
-                level.float(), settings.smoothing, 1, settings.smoothing // 2, count_include_pad=False
-            )
+            smooth = functional.avg_pool2d(level.float(), side, 1, side // 2, count_include_pad=False)
             found.append(functional.interpolate(smooth, (cells, cells), mode="bilinear"))
         return torch.cat(found, dim=1)
 

@@ -22,6 +22,7 @@ class Stub:
     """Its map is the red channel in [0, 1] on a grid of 16×16; `cleaned` is what `raw` would be."""
 
     name, note, fingerprint = "stub", "no thresholds: none were made", "f" * 64
+    parts_at_once = 1
 
     def __init__(self, thresholds: Thresholds | None = THRESHOLDS, seconds: float = 0.0) -> None:
         self.thresholds, self.seconds, self.calls = thresholds, seconds, 0

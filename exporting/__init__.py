@@ -1,0 +1,1 @@
+"""From a trained run to one file for the line; see `exporting.export_run`."""
