@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.dbmrnet.camera import fit_camera
+from models.dbmrnet.descriptors import describe
 from models.dbmrnet.neighbours import CANDIDATES, nearest_in_plane, take, visible_neighbours
 from models.dbmrnet.settings import ModelSettings
 from models.point_ops import farthest_point_sampling
@@ -39,6 +40,8 @@ class Inputs:
     near: indices of the candidates of the stages' centres, nearest first: (B, G0, 4k0) into the points, (B, G1, 4k1)
         and (B, G2, 4k2) into the centres of the stage before.
     groups: (B, G2, R) int64 indices into the points: those that are to be rebuilt of each point token, nearest first.
+    descriptors: (B, 2, C·C, W) float16, local descriptors of image and surface on cells of the window.
+    covered: (B, C·C) bool, True = a cell on the object.
     """
 
     image: Tensor
@@ -54,6 +57,8 @@ class Inputs:
     owners: Tensor
     centre_owners: Tensor
     groups: Tensor
+    descriptors: Tensor
+    covered: Tensor
     near: tuple[Tensor, Tensor, Tensor]
 
     def __len__(self) -> int:
@@ -130,9 +135,11 @@ def _prepare(sample: GridSample, settings: ModelSettings, seed: int) -> dict[str
     left, top, side = object_window(sample.valid) if settings.view == "object" else (0, 0, sample.valid.shape[0])
     seen = sample.rgb[None, :, top : top + side, left : left + side]
     image = functional.interpolate(seen, (sizes.image_size,) * 2, mode="bilinear", antialias=True)[0]
+    window = torch.tensor([left, top, side]).float()
+    descriptors, covered = describe(sample.rgb[None], sample.xyz[None], sample.valid[None], window[None])
     return {
         "image": image,
-        "window": torch.tensor([left, top, side]).float(),
+        "window": window,
         "cloud": cloud,
         "valid": sample.valid,
         "points": normalised[drawn],
@@ -140,6 +147,8 @@ def _prepare(sample: GridSample, settings: ModelSettings, seed: int) -> dict[str
         "axes": axes.float(),
         "middle": middle.float(),
         "scale": scale.float(),
+        "descriptors": descriptors[0],
+        "covered": covered[0],
     }
 
 

@@ -62,6 +62,7 @@ class DBMRNetLearner:
         self.config, self.images, self.validation = config, images, validation
         self.detector = DBMRNetDetector(config.model, config.precision, config.seed).to(images.image.device)
         self.detector.network.fit_radii(images)
+        self.detector.network.local.fit(images)
         weights = self.detector.network.parameters()
         self.optimizer = torch.optim.AdamW(weights, 0.0, BETAS, weight_decay=WEIGHT_DECAY, fused=True)
         self.steps, self.best_loss = 0, math.inf
@@ -120,10 +121,12 @@ class DBMRNetLearner:
         )
         with self.detector.autocast():
             found = self.detector.network(inputs, point_mask, image_mask)
-        return reconstruction_losses(self.detector.network, inputs, found, point_mask, image_mask)
+        losses = reconstruction_losses(self.detector.network, inputs, found, point_mask, image_mask)
+        return {**losses, "loss_local": self.detector.network.local.loss(inputs, generator)}
 
     def _total(self, losses: Mapping[str, Tensor]) -> Tensor:
-        return losses["loss_3D"] + losses["loss_2D"] + self.config.model.cross_weight * losses["loss_cross"]
+        weighted = self.config.model.cross_weight * losses["loss_cross"]
+        return losses["loss_3D"] + losses["loss_2D"] + weighted + losses["loss_local"]
 
 
 def train(
@@ -190,6 +193,8 @@ def load(name: CheckpointName, part: str, precision: str | None) -> tuple[DBMRNe
     state = load_state(path)
     if settings is None:
         raise UserError(f"{name.path(PART, '.json')}: missing; it says what network the weights belong to. Restore it.")
+    if "network.local.mean" not in state:
+        raise UserError(f"{path}: of an earlier version of DBMRNet, which knew no local descriptors. Train again.")
     config = settings["config"]
     try:
         detector = DBMRNetDetector(ModelSettings(**config["model"]), precision or config["precision"], config["seed"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from datasets.sample import Sample
@@ -18,13 +19,14 @@ from models.dbmrnet.inputs import Inputs, prepare
 from models.dbmrnet.settings import CROSS_LOSSES, ModelSettings
 from utils.checkpoint import CheckpointName
 from utils.errors import UserError
+from utils.files import sha256_file
 from utils.run_record import read_json_lines
 from utils.training import is_finished, resume_path, save_run
 
 CPU = torch.device("cpu")
 MODEL = ModelSettings("small")
 CONFIG = training.DBMRNetConfig(MODEL, {"sha256": {"train": "ab"}, "shots": None}, "fp32", 4, 2, 3, 2e-3, 10)
-LOSSES = ("loss_3D", "loss_2D", "loss_cross")
+LOSSES = ("loss_3D", "loss_2D", "loss_cross")  # those of the masked network, which never fall below 0
 Entry = dict[str, Any]
 
 
@@ -114,7 +116,8 @@ def test_total_weighs_the_cross_loss(cross_weight: float, images: Inputs) -> Non
     config = replace(CONFIG, model=replace(MODEL, cross_weight=cross_weight))
     learner = training.DBMRNetLearner(config, images, images)
     losses = {name: torch.tensor(value) for name, value in zip(LOSSES, (1.0, 10.0, 100.0), strict=True)}
-    assert float(learner._total(losses)) == pytest.approx(11 + 100 * cross_weight)
+    losses["loss_local"] = torch.tensor(-0.5)
+    assert float(learner._total(losses)) == pytest.approx(10.5 + 100 * cross_weight)
 
 
 # Slow: after 60 epochs it hangs on the number of threads whether a third is reached; after 90 a quarter is.
@@ -151,7 +154,7 @@ def test_log_of_a_run(trained: tuple[Path, Any]) -> None:
     log = read_json_lines(name_of(trained[0]).path(training.PART, ".jsonl"))
     assert [entry["epoch"] for entry in log] == [1, 2, 3, 4]
     for entry in log:
-        assert {*entry} == {"epoch", *LOSSES, "gradient_norm", "loss_validation", "seconds"}
+        assert {*entry} == {"epoch", *LOSSES, "loss_local", "gradient_norm", "loss_validation", "seconds"}
         assert all(math.isfinite(entry[loss]) and entry[loss] > 0 for loss in LOSSES)
     name = name_of(trained[0])
     files = name, training.PART, name.path(training.PART, training.SUFFIX)
@@ -288,6 +291,17 @@ def test_changed_weights_are_refused(part: str, checkpoint: CheckpointName) -> N
     path.unlink()
     with pytest.raises(UserError, match=rf"{path.name}: missing"):
         training.load(checkpoint, part, None)
+
+
+def test_weights_of_an_earlier_version_are_refused(checkpoint: CheckpointName) -> None:
+    path, settings_path = checkpoint.path(training.PART, training.SUFFIX), checkpoint.path(training.PART, ".json")
+    old = {name: value for name, value in load_file(path).items() if "local" not in name}
+    save_file(old, path)
+    settings = json.loads(settings_path.read_text(encoding="utf-8"))
+    settings["files"][path.name] = sha256_file(path)
+    settings_path.write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(UserError, match=r"4ep_2bs.safetensors: of an earlier version of DBMRNet.*Train again"):
+        training.load(checkpoint, training.PART, None)
 
 
 def test_missing_settings_are_named(checkpoint: CheckpointName) -> None:
