@@ -23,7 +23,7 @@ def constant(log_scale: float) -> LocalReconstruction:
         for head in made.heads:
             for parameter in head.parameters():
                 parameter.zero_()
-            head[-1].bias[WIDTH:] = log_scale
+            [*head.parameters()][-1][WIDTH:] = log_scale  # the last bias
     return made
 
 
