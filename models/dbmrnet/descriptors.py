@@ -83,7 +83,7 @@ def _describe(values: Tensor, mask: Tensor, window: Tensor) -> tuple[Tensor, Ten
         value, derivatives, coverage = _derivatives(maps, rows, columns)
         if scale == SCALES[0]:
             weight = (coverage > COVERED).to(values)  # (B, 1, C, C)
-        around = _spread(2 * scale).to(values)
+        around = _spread(2 * scale, values.device)
         strength = around @ (derivatives.square() * weight) @ around.T
         strength = strength / (around @ weight @ around.T).clamp(min=1e-3)
         parts += [value, derivatives, (strength + 1e-4).log() / 2]
@@ -130,8 +130,8 @@ def _filters(start: Tensor, side: Tensor, size: int, scale: float) -> Tensor:
     return torch.stack([gaussian, distance * gaussian, (distance.square() - 1) * gaussian])
 
 
-def _spread(scale: float) -> Tensor:
+def _spread(scale: float, device: torch.device) -> Tensor:
     """(C, C) Gaussian average over a line of cells."""
-    places = torch.arange(CELLS)
+    places = torch.arange(CELLS, device=device)
     weights = (-((places[:, None] - places) / scale).square() / 2).exp()
     return weights / weights.sum(dim=1).max()

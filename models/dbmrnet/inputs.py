@@ -95,6 +95,7 @@ def prepare(samples: Sequence[GridSample], settings: ModelSettings, seed: int, d
     sizes = settings.sizes
     single = [_prepare(sample, settings, seed) for sample in samples]
     made = {name: send(torch.stack([item[name] for item in single]), device) for name in single[0]}
+    descriptors, covered = _described(samples, made["window"])
     points = made["points"]
     # Moved away from the origin, near which the sampler skips points.
     picks = farthest_point_sampling(list(points + 2), sizes.centres[0])
@@ -109,7 +110,17 @@ def prepare(samples: Sequence[GridSample], settings: ModelSettings, seed: int, d
     around = nearest_in_plane(last, points, CANDIDATES * sizes.rebuilt)
     groups, _ = visible_neighbours(last, points, around, None, sizes.rebuilt)
     owners = nearest_in_plane(points, last, 1)[..., 0]
-    return Inputs(**made, centres=centres, owners=owners, centre_owners=take(owners, picks), groups=groups, near=near)
+    made |= {"owners": owners, "centre_owners": take(owners, picks), "descriptors": descriptors, "covered": covered}
+    return Inputs(**made, centres=centres, groups=groups, near=near)
+
+
+def _described(samples: Sequence[GridSample], windows: Tensor) -> tuple[Tensor, Tensor]:
+    """Local descriptors and covered cells, one sample after the other: rounding must not depend on the others."""
+    parts = []
+    for sample, window in zip(samples, windows, strict=True):
+        rgb, xyz, valid = (send(part[None], windows.device) for part in (sample.rgb, sample.xyz, sample.valid))
+        parts.append(describe(rgb, xyz, valid, window[None]))
+    return torch.cat([values for values, _ in parts]), torch.cat([flags for _, flags in parts])
 
 
 def _prepare(sample: GridSample, settings: ModelSettings, seed: int) -> dict[str, Tensor]:
@@ -135,11 +146,9 @@ def _prepare(sample: GridSample, settings: ModelSettings, seed: int) -> dict[str
     left, top, side = object_window(sample.valid) if settings.view == "object" else (0, 0, sample.valid.shape[0])
     seen = sample.rgb[None, :, top : top + side, left : left + side]
     image = functional.interpolate(seen, (sizes.image_size,) * 2, mode="bilinear", antialias=True)[0]
-    window = torch.tensor([left, top, side]).float()
-    descriptors, covered = describe(sample.rgb[None], sample.xyz[None], sample.valid[None], window[None])
     return {
         "image": image,
-        "window": window,
+        "window": torch.tensor([left, top, side]).float(),
         "cloud": cloud,
         "valid": sample.valid,
         "points": normalised[drawn],
@@ -147,8 +156,6 @@ def _prepare(sample: GridSample, settings: ModelSettings, seed: int) -> dict[str
         "axes": axes.float(),
         "middle": middle.float(),
         "scale": scale.float(),
-        "descriptors": descriptors[0],
-        "covered": covered[0],
     }
 
 
