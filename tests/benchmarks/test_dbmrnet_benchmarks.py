@@ -84,7 +84,7 @@ def test_one_class_is_extrapolated_in_minutes() -> None:
 def test_each_variation_changes_one_choice() -> None:
     assert VARIATIONS["base"] == type(VARIATIONS["base"])()
     described = {name: str(variation) for name, variation in VARIATIONS.items()}
-    assert len(set(described.values())) == len(VARIATIONS) == 19
+    assert len(set(described.values())) == len(VARIATIONS) == 20
     for name, variation in VARIATIONS.items():
         ModelSettings("small", **{**BASE, **variation.model})  # refuses what does not go together
         for word in name.split(",") if variation.model else ():
