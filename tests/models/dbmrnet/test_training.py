@@ -100,13 +100,19 @@ def test_learning_rate_by_hand() -> None:
 
 
 def test_steps_follow_the_schedule(images: Inputs) -> None:
-    learner = training.DBMRNetLearner(CONFIG, images, None)
+    config = replace(CONFIG, learning_rate=5e-4)
+    learner = training.DBMRNetLearner(config, images, None)
     rates = []
     for _ in range(3):
         learner.step([0, 1], torch.Generator().manual_seed(0))
         rates.append(learner.optimizer.param_groups[0]["lr"])
+        # The peak of local descriptors is 2e-3 with any preset, and all their weights are in that group.
+        assert learner.optimizer.param_groups[1]["lr"] == pytest.approx(4 * rates[-1])
+    local = {id(p) for p in learner.detector.network.local.parameters()}
+    masked = {id(p) for p in learner.detector.network.parameters()} - local
+    assert [{id(p) for p in group["params"]} for group in learner.optimizer.param_groups] == [masked, local]
     # Two steps an epoch; the warm-up is 0.4 of the four epochs.
-    assert rates == pytest.approx([training.scheduled_rate(CONFIG, progress) for progress in (0.25, 0.75, 1.25)])
+    assert rates == pytest.approx([training.scheduled_rate(config, progress) for progress in (0.25, 0.75, 1.25)])
     group = learner.optimizer.param_groups[0]
     assert (group["betas"], group["weight_decay"]) == ((0.9, 0.95), 0.05)
 
