@@ -40,7 +40,7 @@ def training_step(
 
 
 def inference(setting: Setting, preset: str, precision: str) -> Work:
-    """Samples in memory → fused maps and scores on the CPU; preparation included, K passes."""
+    """Samples in memory → fused maps and scores on the CPU by the default score; preparation included."""
     device = pick_device(setting.device)
     items = [cases.sample(seed) for seed in range(INFERENCE_BATCH[device.type])]
     detector = untrained(preset, precision, items, device)
@@ -58,7 +58,7 @@ def untrained(preset: str, precision: str, items: list[Sample], device: torch.de
 def scores(detector: DBMRNetDetector, items: list[Sample]) -> list[float]:
     """Image score of each sample; the fused maps are brought to the CPU at once, as for files and metrics."""
     inputs = detector.prepare(items)
-    found = detector.discrepancies(inputs, detector.reconstruct(inputs), SCORES[0])
+    found = detector.discrepancies(inputs, None, SCORES[0])
     fused = torch.stack([fused.smoothed for fused in detector.maps(found, FUSIONS[0])]).cpu()
     return fused.amax(dim=(1, 2)).tolist()
 

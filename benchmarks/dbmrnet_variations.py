@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.dbmrnet.settings import SCORES, ModelSettings
+from models.dbmrnet.settings import ModelSettings
 
 METRICS = {
     "i_auroc": "I-AUROC",
@@ -26,7 +26,7 @@ class Variation:
     """
 
     model: Mapping[str, Any] = field(default_factory=dict)
-    score: str = SCORES[0]
+    score: str = "residual"
     fusion: str = "product"
     checkpoint: str = "last"
     to_points: bool = False
@@ -48,6 +48,7 @@ VARIATIONS = {
     "alignment_radius=-1": Variation({"alignment_radius": -1.0}),
     "sampler=fps": Variation({"sampler": "fps"}),
     "sampler=geometry": Variation({"sampler": "geometry"}),
+    "score=local": Variation(score="local"),
     "score=feature": Variation(score="feature"),
     "score=both": Variation(score="both"),
     "fusion=sum": Variation(fusion="sum"),

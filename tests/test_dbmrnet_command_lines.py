@@ -90,7 +90,7 @@ def test_inference_reports_the_fused_map_and_each_branch(scenes: Path, trained: 
     assert {key: result["config"][key] for key in ("method", "preset", "score", "fusion", "checkpoint")} == {
         "method": "DBMRNet",
         "preset": "small",
-        "score": "residual",
+        "score": "local",
         "fusion": "max",
         "checkpoint": "last",
     }

@@ -30,9 +30,11 @@ class DBMRNetDetector(nn.Module):
     """A network with the scales of its maps.
 
     Attributes:
-        feature_means, residual_means: (2,) buffers μ for 2D and 3D: mean over the foreground of nominal samples.
+        local_means, feature_means, residual_means: (2,) buffers μ for 2D and 3D: mean over the foreground of nominal
+            samples.
     """
 
+    local_means: Tensor
     feature_means: Tensor
     residual_means: Tensor
 
@@ -41,6 +43,7 @@ class DBMRNetDetector(nn.Module):
         super().__init__()
         self.settings, self.precision, self.seed = settings, precision, seed
         self.network = MaskedReconstruction(settings, seed)
+        self.register_buffer("local_means", torch.ones(2))
         self.register_buffer("feature_means", torch.ones(2))
         self.register_buffer("residual_means", torch.ones(2))
 
@@ -56,20 +59,20 @@ class DBMRNetDetector(nn.Module):
         return autocast(self.device, self.precision)
 
     def fit_means(self, inputs: Inputs, batch_size: int) -> None:
-        """Set the scales of the four maps: their means over all valid pixels of nominal samples, each at least 1e-6."""
-        totals = torch.zeros(4, dtype=torch.float64, device=self.device)
+        """Set the scales of the six maps: their means over all valid pixels of nominal samples, each at least 1e-6."""
+        totals = torch.zeros(3, 2, dtype=torch.float64, device=self.device)
         for batch in torch.arange(len(inputs), device=self.device).split(batch_size):
             chosen = inputs.select(batch)
             rebuilt = self.reconstruct(chosen)
-            for score, where in (("feature", slice(0, 2)), ("residual", slice(2, 4))):
-                found = self.discrepancies(chosen, rebuilt, score)
-                totals[where] += torch.stack([m.double().sum() for m in found.features or found.residuals or ()])
+            local, both = (self.discrepancies(chosen, rebuilt, score) for score in ("local", "both"))
+            for i, maps in enumerate((local.local, both.features, both.residuals)):
+                totals[i] += torch.stack([m.double().sum() for m in maps or ()])
         means = (totals / inputs.valid.sum().clamp(min=1)).clamp(min=1e-6)
-        self.feature_means.copy_(means[:2])
-        self.residual_means.copy_(means[2:])
+        for scale, mean in zip((self.local_means, self.feature_means, self.residual_means), means, strict=True):
+            scale.copy_(mean)
 
     def maps(self, found: Discrepancies, fusion: str) -> list[DefectMap]:
-        """The map of each sample: A_m = A_m^f / μ_f + A_m^r / μ_r of both modalities, fused and smoothed.
+        """The map of each sample: of both modalities the sum of the maps found, each over its μ, fused and smoothed.
 
         Args:
             found: of B samples.
@@ -77,7 +80,11 @@ class DBMRNetDetector(nn.Module):
         """
         scaled = [
             [m / mean for m, mean in zip(maps, means, strict=True)]
-            for maps, means in ((found.features, self.feature_means), (found.residuals, self.residual_means))
+            for maps, means in (
+                (found.local, self.local_means),
+                (found.features, self.feature_means),
+                (found.residuals, self.residual_means),
+            )
             if maps is not None
         ]
         psi_2d, psi_3d = (torch.stack(maps).sum(dim=0) for maps in zip(*scaled, strict=True))
@@ -105,13 +112,19 @@ class DBMRNetDetector(nn.Module):
         return Rebuilt(image, (points / hidden_times).flatten(1, 2))
 
     @torch.no_grad()
-    def discrepancies(self, inputs: Inputs, rebuilt: Rebuilt, score: str) -> Discrepancies:
+    def discrepancies(self, inputs: Inputs, rebuilt: Rebuilt | None, score: str) -> Discrepancies:
         """How samples differ from their reconstruction.
 
         Args:
-            score: `residual`, `feature` or `both`. For features the frozen network, nothing hidden, looks at the
-                samples, and at them with one modality replaced.
+            rebuilt: from `reconstruct`; `local` does without.
+            score: `local`, of descriptors; `residual`, `feature`, or `both` of the latter. For features the frozen
+                network, nothing hidden, looks at the samples, and at them with one modality replaced.
         """
+        if score == "local":
+            image, surface = self.network.local.errors(inputs).split(1, dim=1)
+            return Discrepancies(local=(scoring.to_pixels(inputs, image), scoring.to_pixels(inputs, surface)))
+        if rebuilt is None:
+            raise ValueError(f"score {score} compares with a reconstruction")
         features = residuals = None
         if score != "residual":
             true = self._look(inputs)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.dbmrnet.camera import fit_camera
+from models.dbmrnet.descriptors import describe
 from models.dbmrnet.neighbours import CANDIDATES, nearest_in_plane, take, visible_neighbours
 from models.dbmrnet.settings import ModelSettings
 from models.point_ops import farthest_point_sampling
@@ -39,6 +40,8 @@ class Inputs:
     near: indices of the candidates of the stages' centres, nearest first: (B, G0, 4k0) into the points, (B, G1, 4k1)
         and (B, G2, 4k2) into the centres of the stage before.
     groups: (B, G2, R) int64 indices into the points: those that are to be rebuilt of each point token, nearest first.
+    descriptors: (B, 2, C·C, W) float16, local descriptors of image and surface on cells of the window.
+    covered: (B, C·C) bool, True = a cell on the object.
     """
 
     image: Tensor
@@ -54,6 +57,8 @@ class Inputs:
     owners: Tensor
     centre_owners: Tensor
     groups: Tensor
+    descriptors: Tensor
+    covered: Tensor
     near: tuple[Tensor, Tensor, Tensor]
 
     def __len__(self) -> int:
@@ -90,6 +95,7 @@ def prepare(samples: Sequence[GridSample], settings: ModelSettings, seed: int, d
     sizes = settings.sizes
     single = [_prepare(sample, settings, seed) for sample in samples]
     made = {name: send(torch.stack([item[name] for item in single]), device) for name in single[0]}
+    descriptors, covered = _described(samples, made["window"])
     points = made["points"]
     # Moved away from the origin, near which the sampler skips points.
     picks = farthest_point_sampling(list(points + 2), sizes.centres[0])
@@ -104,7 +110,17 @@ def prepare(samples: Sequence[GridSample], settings: ModelSettings, seed: int, d
     around = nearest_in_plane(last, points, CANDIDATES * sizes.rebuilt)
     groups, _ = visible_neighbours(last, points, around, None, sizes.rebuilt)
     owners = nearest_in_plane(points, last, 1)[..., 0]
-    return Inputs(**made, centres=centres, owners=owners, centre_owners=take(owners, picks), groups=groups, near=near)
+    made |= {"owners": owners, "centre_owners": take(owners, picks), "descriptors": descriptors, "covered": covered}
+    return Inputs(**made, centres=centres, groups=groups, near=near)
+
+
+def _described(samples: Sequence[GridSample], windows: Tensor) -> tuple[Tensor, Tensor]:
+    """Local descriptors and covered cells, one sample after the other: rounding must not depend on the others."""
+    parts = []
+    for sample, window in zip(samples, windows, strict=True):
+        rgb, xyz, valid = (send(part[None], windows.device) for part in (sample.rgb, sample.xyz, sample.valid))
+        parts.append(describe(rgb, xyz, valid, window[None]))
+    return torch.cat([values for values, _ in parts]), torch.cat([flags for _, flags in parts])
 
 
 def _prepare(sample: GridSample, settings: ModelSettings, seed: int) -> dict[str, Tensor]:

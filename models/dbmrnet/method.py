@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from models.token_store import GridSample
 
 NAMED = (
-    ("preset", "sizes of the network: 19.5, 3.5 and 1.4 million parameters"),
+    ("preset", "sizes of the network: 19.8, 3.9 and 1.7 million parameters"),
     ("view", "see the square around the object, or the whole image"),
     ("sampler", "how points are drawn; geometry: more where normals change"),
     ("masked_centres", "xyi: z of a hidden centre is interpolated; xyz: it is given away"),
@@ -79,7 +79,8 @@ class DBMRNet(Method):
             "--score",
             choices=SCORES,
             default=SCORES[0],
-            help="compare with the reconstruction, the network's features of both, or add both (default: %(default)s)",
+            help="local: errors of local descriptors, each modality rebuilt from the other; or compare with the masked "
+            "reconstruction, the network's features of both, or add both (default: %(default)s)",
         )
         parser.add_argument(
             "--fusion",

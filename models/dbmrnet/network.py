@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from models.dbmrnet.camera import project
 from models.dbmrnet.embedding import ImageEmbedding, PointEmbedding
 from models.dbmrnet.inputs import Inputs, grid_pixels, to_window
+from models.dbmrnet.local import LocalReconstruction
 from models.dbmrnet.masking import Mask, interpolate_depth
 from models.dbmrnet.neighbours import take, visible_neighbours
 from models.dbmrnet.settings import ModelSettings
@@ -36,7 +37,7 @@ class Reconstruction:
 
 
 class MaskedReconstruction(nn.Module):
-    """Joint masked autoencoder of image and cloud.
+    """Joint masked autoencoder of image and cloud, and beside it `local`, the reconstruction of local descriptors.
 
     Attributes:
         radii: (4,) buffer in units of the normalised cloud: median distance of the farthest neighbour at the three
@@ -69,6 +70,7 @@ class MaskedReconstruction(nn.Module):
             values = 6 if settings.cross_loss == "rgb" else 3
             self.point_head = nn.Linear(width, values * sizes.rebuilt)
             self.image_head = nn.Linear(width, 3 * sizes.token_pixels**2)
+            self.local = LocalReconstruction()
         self.register_buffer("image_positions", sincos_positions(sizes.image_grid, width), persistent=False)
         self.register_buffer("radii", torch.ones(4))
 

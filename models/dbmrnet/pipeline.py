@@ -37,11 +37,12 @@ class DBMRNetPipeline:
     def look(self, samples: Sequence[GridSample]) -> tuple[list[DefectMap], Panels]:
         """The same, and what makes panels of what was rebuilt."""
         inputs = self.detector.prepare(samples)
-        rebuilt = self.detector.reconstruct(inputs)
-        found = self.detector.discrepancies(inputs, rebuilt, self.score)
+        compared = None if self.score == "local" else self.detector.reconstruct(inputs)
+        found = self.detector.discrepancies(inputs, compared, self.score)
         maps = [anomaly_map.cpu() for anomaly_map in self.detector.maps(found, self.fusion)]
 
         def panels() -> list[dict[str, Tensor]]:
+            rebuilt = compared or self.detector.reconstruct(inputs)
             rgb = torch.stack([sample.rgb for sample in samples]).to(inputs.image.device)
             images = rebuilt_frame(inputs, rebuilt.image, rgb).cpu()
             depths = rebuilt_depth(inputs, rebuilt.points).cpu()

@@ -1,4 +1,4 @@
-"""From a sample and its reconstruction to four maps: feature and residual discrepancy of each modality."""
+"""From a sample and its reconstruction to maps: local, feature and residual discrepancy of each modality."""
 
 import math
 from dataclasses import dataclass
@@ -24,11 +24,13 @@ class Discrepancies:
     features: distance of the network's features of the sample and of its reconstruction, 2D and 3D.
     residuals: of the image, root mean square over the channels (of normalised colours); of the cloud, distance of each
         point to the rebuilt surface (of the normalised cloud).
-    Either is None when it was not asked for.
+    local: squared errors of local descriptors over those to be expected, see `LocalReconstruction`.
+    Each is None when it was not asked for.
     """
 
-    features: tuple[Tensor, Tensor] | None
-    residuals: tuple[Tensor, Tensor] | None
+    features: tuple[Tensor, Tensor] | None = None
+    residuals: tuple[Tensor, Tensor] | None = None
+    local: tuple[Tensor, Tensor] | None = None
 
 
 def image_feature_distance(inputs: Inputs, true: Reconstruction, rebuilt: Reconstruction) -> Tensor:

@@ -59,7 +59,7 @@ SAMPLERS = ("geometry", "random", "fps")
 MASKED_CENTRES = ("xyi", "xyz")
 ALIGNMENTS = ("two_way", "one_way")
 CROSS_LOSSES = ("depth", "splat", "rgb")
-SCORES = ("residual", "feature", "both")
+SCORES = ("local", "residual", "feature", "both")
 FUSIONS = ("max", "product", "sum", "2d", "3d")
 CHOICES: dict[str, Collection[str]] = {
     "preset": PRESETS,

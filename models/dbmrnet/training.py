@@ -21,6 +21,7 @@ from utils.training import SAVE_SECONDS, epoch_generator, train_run
 PART, BEST = "DBMRNet", "DBMRNet_best"
 PARTS = {"last": PART, "best": BEST}
 SUFFIX = ".safetensors"
+LOCAL_RATE = 2e-3  # peak for the part that rebuilds local descriptors, which is of one size in all presets
 BETAS, WEIGHT_DECAY, CLIP_NORM = (0.9, 0.95), 0.05, 1.0  # of AdamW; as in MAE
 
 
@@ -62,8 +63,11 @@ class DBMRNetLearner:
         self.config, self.images, self.validation = config, images, validation
         self.detector = DBMRNetDetector(config.model, config.precision, config.seed).to(images.image.device)
         self.detector.network.fit_radii(images)
-        weights = self.detector.network.parameters()
-        self.optimizer = torch.optim.AdamW(weights, 0.0, BETAS, weight_decay=WEIGHT_DECAY, fused=True)
+        self.detector.network.local.fit(images)
+        local = [*self.detector.network.local.parameters()]
+        masked = [p for name, p in self.detector.network.named_parameters() if not name.startswith("local.")]
+        groups = [{"params": masked, "peak": config.learning_rate}, {"params": local, "peak": LOCAL_RATE}]
+        self.optimizer = torch.optim.AdamW(groups, 0.0, BETAS, weight_decay=WEIGHT_DECAY, fused=True)
         self.steps, self.best_loss = 0, math.inf
         self.best: dict[str, Tensor] = {}
 
@@ -71,7 +75,8 @@ class DBMRNetLearner:
         """One optimiser step on these samples; returns the losses, and the norm of the gradient before clipping."""
         steps_an_epoch = math.ceil(len(self.images) / self.config.batch_size)
         for group in self.optimizer.param_groups:
-            group["lr"] = scheduled_rate(self.config, (self.steps + 0.5) / steps_an_epoch)
+            rate = scheduled_rate(self.config, (self.steps + 0.5) / steps_an_epoch)
+            group["lr"] = rate * (group["peak"] / self.config.learning_rate)
         self.steps += 1
         losses = self._losses(self.images.select(send(torch.tensor(batch), self.images.image.device)), generator)
         self.optimizer.zero_grad(set_to_none=True)
@@ -120,10 +125,12 @@ class DBMRNetLearner:
         )
         with self.detector.autocast():
             found = self.detector.network(inputs, point_mask, image_mask)
-        return reconstruction_losses(self.detector.network, inputs, found, point_mask, image_mask)
+        losses = reconstruction_losses(self.detector.network, inputs, found, point_mask, image_mask)
+        return {**losses, "loss_local": self.detector.network.local.loss(inputs, generator)}
 
     def _total(self, losses: Mapping[str, Tensor]) -> Tensor:
-        return losses["loss_3D"] + losses["loss_2D"] + self.config.model.cross_weight * losses["loss_cross"]
+        weighted = self.config.model.cross_weight * losses["loss_cross"]
+        return losses["loss_3D"] + losses["loss_2D"] + weighted + losses["loss_local"]
 
 
 def train(
@@ -190,6 +197,8 @@ def load(name: CheckpointName, part: str, precision: str | None) -> tuple[DBMRNe
     state = load_state(path)
     if settings is None:
         raise UserError(f"{name.path(PART, '.json')}: missing; it says what network the weights belong to. Restore it.")
+    if "network.local.mean" not in state:
+        raise UserError(f"{path}: of an earlier version of DBMRNet, which knew no local descriptors. Train again.")
     config = settings["config"]
     try:
         detector = DBMRNetDetector(ModelSettings(**config["model"]), precision or config["precision"], config["seed"])

@@ -109,6 +109,8 @@ def flat_inputs() -> Callable[..., Inputs]:
             owners=none,
             centre_owners=none,
             groups=none,
+            descriptors=torch.zeros(1, 2, 0, 0),
+            covered=torch.zeros(1, 0, dtype=torch.bool),
             near=(none, none, none),
         )
 

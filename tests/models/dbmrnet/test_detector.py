@@ -37,8 +37,9 @@ def all_maps(detector: DBMRNetDetector, samples: list[GridSample]) -> list[Tenso
     inputs = detector.prepare(samples)
     rebuilt = detector.reconstruct(inputs)
     found = detector.discrepancies(inputs, rebuilt, "both")
-    maps = [m.smoothed for m in detector.maps(found, "product")]
-    return [rebuilt.image, rebuilt.points, *four_maps(found), torch.stack(maps)]
+    local = detector.discrepancies(inputs, None, "local")
+    maps = [m.smoothed for some in (found, local) for m in detector.maps(some, "product")]
+    return [rebuilt.image, rebuilt.points, *four_maps(found), *(local.local or ()), torch.stack(maps)]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,8 @@ def test_clouds_with_few_or_no_points(
     for i, anomaly_map in enumerate(detector.maps(found, "sum")):
         for values in (anomaly_map.psi_2d, anomaly_map.psi_3d, anomaly_map.smoothed):
             assert bool(values.isfinite().all())
-        assert (anomaly_map.image_score() > 0) == (i > 0)
+        # Scattered points have no normals, so that of those local descriptors say nothing.
+        assert (anomaly_map.image_score() > 0) == (i > (4 if score == "local" else 0))
 
 
 def test_empty_cloud_alone_gives_zero_maps(detector: DBMRNetDetector, few_points: Callable[[int], GridSample]) -> None:
@@ -148,7 +150,7 @@ def test_fitted_means_bring_the_foreground_to_one(detector: DBMRNetDetector, inp
     assert made.feature_means.tolist() == [1, 1]
     made.fit_means(inputs, 3)
     rebuilt = made.reconstruct(inputs)
-    for score, mean in (("feature", 1), ("residual", 1), ("both", 2)):
+    for score, mean in (("local", 1), ("feature", 1), ("residual", 1), ("both", 2)):
         maps = made.maps(made.discrepancies(inputs, rebuilt, score), "product")
         for name in ("psi_2d", "psi_3d"):
             values = torch.stack([getattr(m, name) for m in maps])[inputs.valid]
@@ -158,7 +160,7 @@ def test_fitted_means_bring_the_foreground_to_one(detector: DBMRNetDetector, inp
 def test_means_are_never_zero(detector: DBMRNetDetector, few_points: Callable[[int], GridSample]) -> None:
     made = DBMRNetDetector(detector.settings, "fp32", 5).eval()
     made.fit_means(made.prepare([few_points(0)]), 4)
-    for means in (made.feature_means, made.residual_means):
+    for means in (made.local_means, made.feature_means, made.residual_means):
         assert means.tolist() == pytest.approx([1e-6, 1e-6])
 
 
@@ -166,6 +168,7 @@ def test_maps_are_scaled_added_and_fused() -> None:
     made = DBMRNetDetector(ModelSettings("small"), "fp32", 0)
     made.feature_means.copy_(torch.tensor([2.0, 4.0]))
     made.residual_means.copy_(torch.tensor([5.0, 10.0]))
+    made.local_means.copy_(torch.tensor([20.0, 40.0]))
     generator = torch.Generator().manual_seed(0)
     f2, f3, r2, r3 = torch.rand(4, 2, 30, 30, generator=generator)
     both = Discrepancies((f2, f3), (r2, r3))
@@ -173,6 +176,7 @@ def test_maps_are_scaled_added_and_fused() -> None:
         "both": (both, f2 / 2 + r2 / 5, f3 / 4 + r3 / 10),
         "feature": (replace(both, residuals=None), f2 / 2, f3 / 4),
         "residual": (replace(both, features=None), r2 / 5, r3 / 10),
+        "local": (Discrepancies(local=(r2, f3)), r2 / 20, f3 / 40),
     }
     for found, a, b in parts.values():
         fused = {"product": a * b, "sum": a + b, "max": torch.maximum(a, b), "2d": a, "3d": b}
@@ -192,6 +196,9 @@ def test_only_the_maps_that_are_asked_for(detector: DBMRNetDetector, inputs: Inp
     feature = detector.discrepancies(inputs, rebuilt, "feature")
     assert residual.features is None
     assert feature.residuals is None
+    assert detector.discrepancies(inputs, None, "local").local is not None
+    with pytest.raises(ValueError, match="score residual compares with a reconstruction"):
+        detector.discrepancies(inputs, None, "residual")
     alone = [*(feature.features or ()), *(residual.residuals or ())]
     assert all(torch.equal(a, b) for a, b in zip(alone, four_maps(both), strict=True))
 

@@ -66,12 +66,17 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> DBMRNetDetector:
 
 @pytest.fixture(scope="module")
 def metrics(detector: DBMRNetDetector) -> dict[str, dict[str, Any]]:
+    """By residuals; see `judge`."""
+    return judge(detector, "residual")
+
+
+def judge(detector: DBMRNetDetector, score: str) -> dict[str, dict[str, Any]]:
     """Metrics of the fused map and of each branch alone, on scenes that were not trained on."""
     run = ClassRun(CLASS, None, False)
     for defect in (None, "dent", "stain"):
         samples = [scene(defect, i) for i in (DEFECTIVE if defect else GOOD)]
         inputs = detector.prepare(samples)
-        found = detector.discrepancies(inputs, detector.reconstruct(inputs), "residual")
+        found = detector.discrepancies(inputs, detector.reconstruct(inputs), score)
         fused, image, geometry = (detector.maps(found, fusion) for fusion in ("max", "2d", "3d"))
         for i, sample in enumerate(samples):
             branches = {"2D only": image[i], "3D only": geometry[i]}
@@ -89,6 +94,13 @@ def test_finds_dents_by_geometry_and_stains_by_colour(metrics: dict[str, dict[st
     assert found["2D only", "stain"] >= 0.9
     assert found["3D only", "stain"] <= 0.7  # nothing of the colour is in the geometry
     assert min(found["fused", "dent"], found["fused", "stain"]) >= 0.9
+
+
+def test_local_descriptors_find_both(detector: DBMRNetDetector) -> None:
+    found = judge(detector, "local")
+    for branch, values in found.items():
+        assert values["i_auroc"] >= 0.95, branch  # either modality does not go with the other in any defect
+        assert values["aupro"]["0.3"] >= 0.9, branch
 
 
 def test_fused_map_finds_more_than_either_branch(metrics: dict[str, dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from datasets.sample import Sample
@@ -18,13 +19,14 @@ from models.dbmrnet.inputs import Inputs, prepare
 from models.dbmrnet.settings import CROSS_LOSSES, ModelSettings
 from utils.checkpoint import CheckpointName
 from utils.errors import UserError
+from utils.files import sha256_file
 from utils.run_record import read_json_lines
 from utils.training import is_finished, resume_path, save_run
 
 CPU = torch.device("cpu")
 MODEL = ModelSettings("small")
 CONFIG = training.DBMRNetConfig(MODEL, {"sha256": {"train": "ab"}, "shots": None}, "fp32", 4, 2, 3, 2e-3, 10)
-LOSSES = ("loss_3D", "loss_2D", "loss_cross")
+LOSSES = ("loss_3D", "loss_2D", "loss_cross")  # those of the masked network, which never fall below 0
 Entry = dict[str, Any]
 
 
@@ -98,13 +100,19 @@ def test_learning_rate_by_hand() -> None:
 
 
 def test_steps_follow_the_schedule(images: Inputs) -> None:
-    learner = training.DBMRNetLearner(CONFIG, images, None)
+    config = replace(CONFIG, learning_rate=5e-4)
+    learner = training.DBMRNetLearner(config, images, None)
     rates = []
     for _ in range(3):
         learner.step([0, 1], torch.Generator().manual_seed(0))
         rates.append(learner.optimizer.param_groups[0]["lr"])
+        # The peak of local descriptors is 2e-3 with any preset, and all their weights are in that group.
+        assert learner.optimizer.param_groups[1]["lr"] == pytest.approx(4 * rates[-1])
+    local = {id(p) for p in learner.detector.network.local.parameters()}
+    masked = {id(p) for p in learner.detector.network.parameters()} - local
+    assert [{id(p) for p in group["params"]} for group in learner.optimizer.param_groups] == [masked, local]
     # Two steps an epoch; the warm-up is 0.4 of the four epochs.
-    assert rates == pytest.approx([training.scheduled_rate(CONFIG, progress) for progress in (0.25, 0.75, 1.25)])
+    assert rates == pytest.approx([training.scheduled_rate(config, progress) for progress in (0.25, 0.75, 1.25)])
     group = learner.optimizer.param_groups[0]
     assert (group["betas"], group["weight_decay"]) == ((0.9, 0.95), 0.05)
 
@@ -114,7 +122,8 @@ def test_total_weighs_the_cross_loss(cross_weight: float, images: Inputs) -> Non
     config = replace(CONFIG, model=replace(MODEL, cross_weight=cross_weight))
     learner = training.DBMRNetLearner(config, images, images)
     losses = {name: torch.tensor(value) for name, value in zip(LOSSES, (1.0, 10.0, 100.0), strict=True)}
-    assert float(learner._total(losses)) == pytest.approx(11 + 100 * cross_weight)
+    losses["loss_local"] = torch.tensor(-0.5)
+    assert float(learner._total(losses)) == pytest.approx(10.5 + 100 * cross_weight)
 
 
 # Slow: after 60 epochs it hangs on the number of threads whether a third is reached; after 90 a quarter is.
@@ -151,7 +160,7 @@ def test_log_of_a_run(trained: tuple[Path, Any]) -> None:
     log = read_json_lines(name_of(trained[0]).path(training.PART, ".jsonl"))
     assert [entry["epoch"] for entry in log] == [1, 2, 3, 4]
     for entry in log:
-        assert {*entry} == {"epoch", *LOSSES, "gradient_norm", "loss_validation", "seconds"}
+        assert {*entry} == {"epoch", *LOSSES, "loss_local", "gradient_norm", "loss_validation", "seconds"}
         assert all(math.isfinite(entry[loss]) and entry[loss] > 0 for loss in LOSSES)
     name = name_of(trained[0])
     files = name, training.PART, name.path(training.PART, training.SUFFIX)
@@ -288,6 +297,17 @@ def test_changed_weights_are_refused(part: str, checkpoint: CheckpointName) -> N
     path.unlink()
     with pytest.raises(UserError, match=rf"{path.name}: missing"):
         training.load(checkpoint, part, None)
+
+
+def test_weights_of_an_earlier_version_are_refused(checkpoint: CheckpointName) -> None:
+    path, settings_path = checkpoint.path(training.PART, training.SUFFIX), checkpoint.path(training.PART, ".json")
+    old = {name: value for name, value in load_file(path).items() if "local" not in name}
+    save_file(old, path)
+    settings = json.loads(settings_path.read_text(encoding="utf-8"))
+    settings["files"][path.name] = sha256_file(path)
+    settings_path.write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(UserError, match=r"4ep_2bs.safetensors: of an earlier version of DBMRNet.*Train again"):
+        training.load(checkpoint, training.PART, None)
 
 
 def test_missing_settings_are_named(checkpoint: CheckpointName) -> None:
