@@ -105,7 +105,7 @@ def test_a_command_for_each_class_then_tables(
     assert run_script(f"{script}.sh", "--device", "cpu") == (0, expected)
 
 
-def test_baselines_are_trained_and_evaluated_with_each_set_of_features(
+def test_baselines_are_trained_and_evaluated_in_all_their_variants(
     run_script: Callable[..., tuple[int, list[str]]],
 ) -> None:
     m3dm, weights = f"{MVTEC} --class_name CLASS --method m3dm", "./checkpoints/checkpoints_M3DM_mvtec"
@@ -124,7 +124,8 @@ def test_baselines_are_trained_and_evaluated_with_each_set_of_features(
     train = f"train.py {begin} {options} --checkpoint_savepath {weights}"
     for command in (train, f"evaluate.py {begin} --checkpoint_folder {weights} {results('ast_mvtec/depth')}"):
         expected += ["setup", *(f"{command} --device cpu".replace("CLASS", name) for name in ("bagel", "cookie"))]
-    folders = f"./results/quantitatives_m3dm_mvtec {place}/hog {place}/btf ./results/quantitatives_ast_mvtec/depth"
+    made = ("m3dm_mvtec", "btf_mvtec/hog", "btf_mvtec/btf", "ast_mvtec/depth")
+    folders = " ".join(f"./results/quantitatives_{name}" for name in made)
     command = f"processing/aggregate_results.py --quantitative_folder {folders}"
     expected += [f"{command} --format html --output {place}/comparison.html", f"{command} --output {place}/table.md"]
     assert run_script("07_baselines_mvtec.sh", "--device", "cpu", BTF_FEATURES="hog btf", AST_MODES="depth") == (

@@ -56,7 +56,7 @@ def one_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_table_names_functions_and_baselines_that_exist() -> None:
     methods = {"extraction", "inference", "training", "stages", "dbmrnet"}
-    assert set(KINDS) == {*methods, "preprocessing", "metrics", "memory", "demo"}
+    assert set(KINDS) == {*methods, "preprocessing", "metrics", "memory", "demo", "export"}
     for name in (case.function for added in CELLS.values() for case in added.values()):
         assert callable(getattr(cell_cases, name.removeprefix("cell_cases.")))
     for kind in KINDS.values():

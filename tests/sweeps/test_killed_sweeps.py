@@ -104,7 +104,12 @@ def test_sweeps_that_are_killed_again_and_again_end_in_the_same_table(tmp_path: 
 def test_interrupting_a_sweep_ends_its_commands_and_gives_its_jobs_back(tmp_path: Path) -> None:
     grid = write_grid(tmp_path / "grid", OPTIONS, extra='{"seconds": 60}')
     command = [sys.executable, str(ROOT / "sweep.py"), str(grid), "--output", str(tmp_path / "out"), "--jobs", "3"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # which a shell's `&` ignores
+    )
     while len(trace(grid.parent)) < 3:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
