@@ -117,14 +117,17 @@ def build_dino_pointmae(
 def golden_tokens(
     build_dino_pointmae: "Callable[..., DinoPointMAE]", golden_samples: "dict[str, Sample]"
 ) -> dict[tuple[str, str], Tokens]:
-    """Tokens of every case in both extractor modes, one sample at a time."""
-    found = {}
-    for mode in ("eval", "batchnorm"):
-        extractor = build_dino_pointmae(mode)
-        for case, sample in golden_samples.items():
+    """Tokens by case and extractor mode, one sample at a time; each is made when it is first asked for."""
+
+    class Found(dict[tuple[str, str], Tokens]):
+        def __missing__(self, key: tuple[str, str]) -> Tokens:
+            case, mode = key
+            sample = golden_samples[case]
             batch = sample.rgb[None], sample.xyz[None], sample.valid[None]
-            found[case, mode] = extractor.extract(*batch)[0]
-    return found
+            self[key] = build_dino_pointmae(mode).extract(*batch)[0]
+            return self[key]
+
+    return Found()
 
 
 @pytest.fixture
