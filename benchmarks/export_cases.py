@@ -1,6 +1,7 @@
 """Runtimes for exported files: arrays → map and decision. Free of torch, whose memory a line does not have."""
 
 import importlib.metadata
+import importlib.util
 import os
 import time
 from collections.abc import Callable
@@ -9,10 +10,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import Setting, Work
+from utils.errors import UserError
 
 
 def runtime(setting: Setting, name: str, precision: str) -> Work:
-    """One part at a time by `onnxruntime` or `openvino`; figures: seconds to load the file, its size in MB, version."""
+    """One part at a time by `onnxruntime` or `openvino`; figures: seconds to load the file, its size in MB, version.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise UserError(f"{name} is not installed. Run .venv/bin/pip install {name}.")
     path = setting.folder / f"{precision}.onnx"
     part = dict(np.load(setting.folder / "part.npz"))
     start = time.perf_counter()
