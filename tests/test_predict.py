@@ -22,6 +22,7 @@ from tqdm import tqdm
 import cfm_inference
 import predict
 from datasets.records import scan
+from tests.forks import fork
 from tests.inspection.parts import cloud, image, lines, npy, write_part
 from tests.inspection.stub import Stub, install
 from tests.trained import Trained
@@ -266,13 +267,7 @@ def without_seconds(out: Path) -> dict[str, Any]:
 
 def start(parts: Path, out: Path) -> int:
     """Run the command in a child process; its process id."""
-    child = os.fork()
-    if child == 0:
-        silent = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silent, 1)
-        os.dup2(silent, 2)
-        os._exit(call(out, "--input", parts))
-    return child
+    return fork(lambda: call(out, "--input", parts))
 
 
 def kill_again_and_again(folder: Path) -> dict[str, int]:

@@ -20,6 +20,7 @@ import tifffile
 from PIL import Image
 
 from processing import convert_rgbd, preprocess_eyecandies, preprocess_mvtec
+from tests.forks import fork
 from tests.processing.tools import tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,17 +94,7 @@ COMMANDS: dict[str, tuple[Callable[[Path], None], Callable[[Path, Path], int], b
 
 def start(command: Callable[[Path, Path], int], source: Path, target: Path) -> int:
     """Run the command in a child process; its process id."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            silent = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(silent, 1)
-            os.dup2(silent, 2)
-            status = command(source, target)
-        finally:
-            os._exit(status)
-    return child
+    return fork(lambda: command(source, target))
 
 
 def check_whole(found: dict[str, bytes], before: dict[str, bytes], after: dict[str, bytes]) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 import sweep
 from sweeps.locks import LOCK, birth
+from tests.forks import fork
 from tests.sweeps.stubs import counts, trace, write_grid
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,17 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only there a ki
 
 def start(grid: Path, output: Path) -> int:
     """Run the sweep in a child process; its process id."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            silent = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(silent, 1)
-            os.dup2(silent, 2)
-            status = sweep.main([str(grid), "--output", str(output), "--jobs", "3"])
-        finally:
-            os._exit(status)
-    return child
+    return fork(lambda: sweep.main([str(grid), "--output", str(output), "--jobs", "3"]))
 
 
 def commands_of(grid: Path) -> list[int]:
