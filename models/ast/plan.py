@@ -13,11 +13,10 @@ from models.ast.detector import ASTPipeline, Networks
 from models.ast.inputs import Inputs, channels, prepare, view_of
 from models.ast.settings import BACKBONE, MODES, ASTSettings
 from models.extractors.backbone import Backbone, load_backbone
-from models.method import Learned, NominalData, TrainedRun
+from models.method import Learned, NominalData, TrainedRun, data_sha256
 from models.token_store import batches
 from utils.checkpoint import CheckpointName, load_settings, load_state
 from utils.errors import UserError
-from utils.files import sha256_text
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class ASTPlan:
 def make_plan(data: NominalData, options: argparse.Namespace, device: torch.device) -> ASTPlan:
     """Load the network, where colours are looked at, and say what decides the weights; see `Method.plan`."""
     model, backbone = settings_for(options.mode, options.width, options.backbone, options.rgb_weights)
-    made_of = {"sha256": sha256_text(" ".join(data.hashes("train").values())), "shots": options.shots}
+    made_of = {"sha256": data_sha256(data, "train"), "shots": options.shots}
     run = options.precision or "fp32", options.epochs_no, options.batch_size, options.seed
     return ASTPlan(training.ASTConfig(model, made_of, *run), data, backbone and backbone.to(device), device)
 

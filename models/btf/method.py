@@ -2,10 +2,10 @@
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.btf.settings import FEATURES, PAPER_BACKBONE, WITH_NETWORK, BTFSettings
+from models.extractors.options import add_network_weights_option
 from models.method import Loaded, Method, NominalData, TrainedRun
 from utils.argument_types import fraction
 
@@ -53,9 +53,7 @@ class BTF(Method):
 
     def add_inference_options(self, parser: argparse.ArgumentParser) -> None:
         """--rgb_weights."""
-        parser.add_argument(
-            "--rgb_weights", type=Path, metavar="FILE", help="the network's weights, to use instead of the download"
-        )
+        add_network_weights_option(parser)
 
     def plan(self, data: NominalData, options: argparse.Namespace, device: "torch.device") -> "BTFPlan":
         """See `models.btf.plan`."""

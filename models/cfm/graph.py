@@ -10,8 +10,7 @@ from torch.nn import functional
 from models.anomaly_map import aggregate
 from models.cfm.detector import RARITY_POWERS, CrossmodalDetector
 from models.cfm.scoring import discrepancy, scatter_to_grid
-from models.extractors.cnn_normals import CnnNormals
-from models.normals import estimate_normals
+from models.extractors.cnn_normals import CnnNormals, standardised
 from models.view_graph import FrameView
 from utils.errors import UserError
 
@@ -73,8 +72,7 @@ class CellGraph(nn.Module):
         starts, side = self.view.window(valid)
         cloud, seen = self.view.cut_cloud(xyz, valid, starts, side)
         image = self.view.cut_image(rgb, starts, side) / 255
-        normals = (1 - estimate_normals(cloud, seen, self.extractor.settings.normals)[0]) / 2
-        features = self._features(torch.cat([image, normals]))  # (2, D, c, c)
+        features = self._features(torch.cat([image, self.extractor.normals(cloud, seen)]))  # (2, D, c, c)
         cells = features.shape[2]
         share = functional.adaptive_avg_pool2d(seen.float(), cells)
         foreground = (share > self.extractor.settings.foreground).flatten().nonzero().flatten()
@@ -91,8 +89,7 @@ class CellGraph(nn.Module):
 
     def _discrepancies(self, tokens: Tensor) -> Sequence[Tensor]:
         """(2, P, D) of RGB and normals → (P,) of either."""
-        tokens = (tokens - self.mean[:, None]) / self.deviation[:, None]
-        rarity = (tokens @ self.whitening).square().mean(dim=2)  # (2, P)
+        tokens, rarity = standardised(tokens, self.mean, self.deviation, self.whitening)
         found = []
         for index, (mapper, power) in enumerate(zip(self.mappers, RARITY_POWERS, strict=True)):
             mapped = mapper(tokens[1 - index].to(self.precision)).float()

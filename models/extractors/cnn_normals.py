@@ -130,12 +130,12 @@ class CnnNormals:
         Returns:
             One Tokens a sample, on the device of the input, not standardised.
         """
-        features = self._features(torch.cat([colours(rgb), self._normals(xyz, valid)]))  # (2·B, D, c, c)
+        features = self._features(torch.cat([colours(rgb), self.normals(xyz, valid)]))  # (2·B, D, c, c)
         both = features.unflatten(0, (2, len(rgb))).permute(1, 0, 3, 4, 2)  # (B, 2, c, c, D)
         share = functional.adaptive_avg_pool2d(valid.float(), both.shape[2])  # (B, c, c)
         return [self._tokens(*sample) for sample in zip(both, share > self.settings.foreground, strict=True)]
 
-    def _normals(self, xyz: Tensor, valid: Tensor) -> Tensor:
+    def normals(self, xyz: Tensor, valid: Tensor) -> Tensor:
         """Normals as colours in [0, 1], the middle where they are unknown: (B, 3, S, S)."""
         return (1 - estimate_normals(xyz, valid, self.settings.normals)[0]) / 2
 
@@ -170,11 +170,19 @@ class CnnNormals:
         """
         if not self._statistics:
             raise UserError(f"the extractor {self.name} has no statistics: fit it on nominal samples first.")
-        mean, deviation, whitening = (self._statistics[name] for name in ("mean", "deviation", "whitening"))
-        values = torch.stack([tokens.rgb.tokens, tokens.xyz.tokens])  # (2, P, D)
-        values = (values - mean[:, None]) / deviation[:, None]
-        rarity = (values @ whitening).square().mean(dim=2)  # (2, P)
-        return cell_tokens(values, rarity, tokens.foreground, tokens.size)
+        both = torch.stack([tokens.rgb.tokens, tokens.xyz.tokens])
+        return cell_tokens(*standardised(both, **self._statistics), tokens.foreground, tokens.size)
+
+
+def standardised(values: Tensor, mean: Tensor, deviation: Tensor, whitening: Tensor) -> tuple[Tensor, Tensor]:
+    """Features by their statistics, and how rare each cell is, see `ModalityTokens`: (2, P, D) → (2, P, D), (2, P).
+
+    Args:
+        values: of RGB and normals.
+        mean, deviation, whitening: see `CnnNormals.state_dict`.
+    """
+    values = (values - mean[:, None]) / deviation[:, None]
+    return values, (values @ whitening).square().mean(dim=2)
 
 
 def build_cnn_normals(

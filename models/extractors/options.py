@@ -48,6 +48,13 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     add_weights_options(group)
 
 
+def add_network_weights_option(parser: argparse.ArgumentParser) -> None:
+    """--rgb_weights, of a method whose only network for images is that of `--backbone`."""
+    parser.add_argument(
+        "--rgb_weights", type=Path, metavar="FILE", help="the network's weights, to use instead of the download"
+    )
+
+
 def add_weights_options(group: argparse._ActionsContainer) -> None:
     """--rgb_weights, --xyz_weights: of all that loads an extractor."""
     for name, model in (
