@@ -86,6 +86,7 @@ class ClassRun:
         samples: what the report shows of them, in the same order.
         panels: what the figures show besides, when they are wanted.
         peak_mib: the most memory held until the last image was looked at, see `utils.devices.peak_memory`.
+        weights_mb: megabytes of the run's files of weights; None where they are not known.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class ClassRun:
         self.samples: list[ReportSample] = []
         self.panels: list[Mapping[str, np.ndarray]] = []
         self.peak_mib: dict[str, float | None] = {}
+        self.weights_mb: float | None = None
 
     def add(
         self,
@@ -175,7 +177,8 @@ class ClassRun:
             print(f"note: {self.class_name}: its defects have no masks, only figures of images are computed")
         metrics = evaluate(self.predictions)
         branches = {name: evaluate(predictions) for name, predictions in self.branches.items()}
-        timing = {**self.timing(), "peak_mib": self.peak_mib, "device": device, "machine": machine()}
+        cost = {"peak_mib": self.peak_mib, "weights_mb": self.weights_mb}
+        timing = {**self.timing(), **cost, "device": device, "machine": machine()}
         key = (self.class_name, epochs, batch_size)
         thresholds = None if self.thresholds is None else self.thresholds.as_json()
         made = config, versions(), timing

@@ -34,11 +34,14 @@ def evaluate_class(method: Method, options: argparse.Namespace) -> None:
         UserError: a run or data that cannot be used, or another command is writing these results.
     """
     device = pick_device(options.device)
-    loaded, thresholds = read(method, options, device)
+    name = CheckpointName(options.checkpoint_folder, options.class_name, options.epochs_no, options.batch_size)
+    trained = TrainedRun(method.name, name, getattr(options, "checkpoint", "last") == "best")
+    loaded, thresholds = read(method, trained, options, device)
     skipped: list[str] | None = [] if options.skip_bad else None
     records = scan(options.dataset_path, options.class_name, "test", skipped)
     pictures = options.qualitative_folder if options.produce_qualitatives or options.visualize_plot else None
     run = ClassRun(options.class_name, options.save_maps, pictures is not None, thresholds)
+    run.weights_mb = sum(path.stat().st_size for path in method.weights(trained)) / 1e6
     key = options.class_name, options.epochs_no, options.batch_size
     with reserved(*key, records, options.quantitative_folder, pictures, options.save_maps):
         look(method, loaded, records, run, options, skipped)
@@ -47,12 +50,12 @@ def evaluate_class(method: Method, options: argparse.Namespace) -> None:
     report_skipped(skipped)
 
 
-def read(method: Method, options: argparse.Namespace, device: torch.device) -> tuple[Loaded, Thresholds | None]:
-    """The run that the options mean, and its thresholds."""
-    name = CheckpointName(options.checkpoint_folder, options.class_name, options.epochs_no, options.batch_size)
-    run = TrainedRun(method.name, name, getattr(options, "checkpoint", "last") == "best")
+def read(
+    method: Method, run: TrainedRun, options: argparse.Namespace, device: torch.device
+) -> tuple[Loaded, Thresholds | None]:
+    """A trained run, and its thresholds."""
     loaded = method.load(run, device, options.precision, vars(options))
-    path, weights = thresholds_path(name, run.part), weights_sha256(run)
+    path, weights = thresholds_path(run.name, run.part), weights_sha256(run)
     thresholds, note = load_thresholds(path, loaded.pipeline.settings, weights, options.false_alarm_rate)
     for text in filter(None, (loaded.note, note)):
         print(text)

@@ -36,6 +36,8 @@ def test_trained_once_and_evaluated_with_each_aggregation(
     assert {result["config"]["aggregation"] for result in results} == {"product", "2d"}
     assert {result["config"]["training"]["shots_drawn"] for result in results} == {True}
     assert all(result["timing"]["peak_mib"]["process"] > 100 for result in results)
+    size = sum(path.stat().st_size for path in job.rglob("CFM_*.pth")) / 1e6
+    assert [result["timing"]["weights_mb"] for result in results] == [size, size]
     assert len(list((tmp_path / "out/tokens").glob("*.safetensors"))) == 3
     printed = capsys.readouterr().out
     assert "| HC, aggregation product |" in printed

@@ -125,8 +125,9 @@ def pairs_of(rows: Sequence[Row], compare: str) -> list[tuple[str, Mapping[str, 
 
 
 def cost_table(title: str, rows: Sequence[Row]) -> Table:
-    """Seconds and memory of an image's inference, and seconds of a training: means over classes and seeds."""
-    columns = [SECONDS, "images a s", PEAK, PEAK_GPU, "training s"]
+    """Seconds and memory of an image's inference, seconds of a training and size of its weights: means over classes and
+    seeds."""
+    columns = [SECONDS, "images a s", PEAK, PEAK_GPU, "training s", "weights MB"]
     lines: list[tuple[str, Figures]] = []
     said: list[Mapping[str, str]] = []
     for row in rows:
@@ -134,7 +135,9 @@ def cost_table(title: str, rows: Sequence[Row]) -> Table:
         peaks = [[_number(section(t.get("peak_mib")).get(name)) for t in timings] for name in ("process", "gpu")]
         spent = [section(section(section(c.get("config")).get("training")).get("seconds")) for c in files]
         training = mean([sum(filter(None, map(_number, of.values()))) if of else None for of in spent])
-        lines.append((row.label, [seconds, 1 / seconds if seconds else None, mean(peaks[0]), mean(peaks[1]), training]))
+        size = mean([_number(t.get("weights_mb")) for t in timings])
+        speed = [seconds, 1 / seconds if seconds else None]
+        lines.append((row.label, [*speed, mean(peaks[0]), mean(peaks[1]), training, size]))
         said += [
             {"timed": text_of(t.get("timed")), "device": text_of(t.get("device")), "on": _processor(t)} for t in timings
         ]
@@ -144,7 +147,8 @@ def cost_table(title: str, rows: Sequence[Row]) -> Table:
         "and seeds.",
         f"{PEAK}: the most memory that the process of the evaluation held until the last image, with Python, "
         f"libraries, weights and the maps that it keeps; {PEAK_GPU}: of torch's tensors on the GPU. training s: "
-        "wall-clock, with reading and extraction where tokens were not there already.",
+        "wall-clock, with reading and extraction where tokens were not there already. weights MB: of a class's files "
+        "of weights, without pretrained networks.",
         f"Measured on {about.get('on', 'machines that are not known')}, device {about.get('device', 'not known')}. "
         "Jobs that run beside each other slow each other down: measure speed with --jobs 1.",
     ]

@@ -103,13 +103,17 @@ def test_pairs_differ_in_the_compared_setting_alone(tmp_path: Path) -> None:
 
 def test_cost_of_an_image_and_of_a_training(tmp_path: Path) -> None:
     timing = {"seconds_per_image_median": 0.25, "timed": "all of it", "device": "cpu"}
-    timing |= {"peak_mib": {"process": 900.4, "gpu": None}, "machine": {"cpu": "Z80", "cores": 2, "gpu": None}}
+    timing |= {
+        "peak_mib": {"process": 900.4, "gpu": None},
+        "weights_mb": 2.5,
+        "machine": {"cpu": "Z80", "cores": 2, "gpu": None},
+    }
     training = {"seconds": {"extraction": 3.0, "training": 9.5}, "images": 5}
     row = row_of(tmp_path, "new", {"0": {"cap": 0.5}}, parts={"timing": timing}, training=training)
     old = row_of(tmp_path, "old", {"0": {"cap": 0.5}})
     table = sweep_tables("T", [row, old], "", None)[-1]
-    assert table.columns == ["s an image", "images a s", "peak MiB", "GPU MiB", "training s"]
-    assert table.rows == [("new", [0.25, 4.0, 900.4, None, 12.5]), ("old", [None] * 5)]
+    assert table.columns == ["s an image", "images a s", "peak MiB", "GPU MiB", "training s", "weights MB"]
+    assert table.rows == [("new", [0.25, 4.0, 900.4, None, 12.5, 2.5]), ("old", [None] * 6)]
     assert "all of it" in table.notes[0]
     assert "Z80, 2 cores, device cpu" in table.notes[2]
 
