@@ -127,7 +127,7 @@ class ClassRun:
             found: what the detector says, on the CPU.
             seconds: spent on it.
             branches: what each branch of the detector says alone, on the CPU; the same names for every image.
-            extra: more panels of the figure, see `panels.save_qualitative`.
+            extra: more panels of the figure, see `panels.QualitativeFigure`.
             saved: the map for `maps_folder`, float32; by default the AUPRO map on the grid.
         """
 
@@ -200,8 +200,9 @@ class ClassRun:
         contact_sheet.save_contact_sheet(sheet, pictures, scale, self.class_name)
         bar = tqdm(self.predictions, f"{self.class_name}: pictures", unit="image")
         names = picture_names(self.predictions)
+        figure = panels.QualitativeFigure(scale, len(self.panels[0]))
         for name, _, picture, extra in zip(names, bar, pictures, self.panels, strict=True):
             path = folder / self.class_name / f"{name}.png"
-            panels.save_qualitative(path, picture, scale, extra)
+            figure.save(path, picture, extra)
             if show:
                 canvas.show(path)

@@ -151,10 +151,10 @@ def test_without_masks_figures_of_images_are_kept(tmp_path: Path, capsys: pytest
 def test_figures_get_the_panels_of_their_image(panels: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: dict[str, dict[str, Any]] = {}
 
-    def save(path: Path, item: Any, scale: Any, extra: Mapping[str, np.ndarray]) -> None:
+    def save(self: Any, path: Path, item: Any, extra: Mapping[str, np.ndarray]) -> None:
         drawn[path.relative_to(tmp_path).as_posix()] = {name: int(values.max()) for name, values in extra.items()}
 
-    monkeypatch.setattr("report.figures.panels.save_qualitative", save)
+    monkeypatch.setattr("report.figures.panels.QualitativeFigure.save", save)
     monkeypatch.setattr("report.figures.contact_sheet.save_contact_sheet", lambda *_: None)
     run = ClassRun("gear", None, with_pictures=True)
     collect(run, panels)
@@ -182,7 +182,7 @@ def test_every_image_has_a_picture_of_its_own() -> None:
 
 
 def test_pictures_of_two_images_with_one_name_are_both_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("report.figures.panels.save_qualitative", lambda path, item, *_: path.touch())
+    monkeypatch.setattr("report.figures.panels.QualitativeFigure.save", lambda self, path, *_: path.touch())
     monkeypatch.setattr("report.figures.contact_sheet.save_contact_sheet", lambda *_: None)
     run, generator = ClassRun("gear", None, with_pictures=True), torch.Generator().manual_seed(0)
     gt = np.zeros((SIDE, SIDE), bool)

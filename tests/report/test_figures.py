@@ -10,7 +10,7 @@ from PIL import Image
 from report.figures.canvas import show
 from report.figures.colours import ColourScale, colour_range, colour_scale, depth_ends, overlay, unit_range
 from report.figures.contact_sheet import save_contact_sheet
-from report.figures.panels import save_qualitative
+from report.figures.panels import QualitativeFigure
 from report.figures.sample import QualitativeInput, object_window
 from report.figures.training_curves import save_loss_plot
 from utils.palette import OUTLINE
@@ -135,7 +135,7 @@ def test_qualitative_figure_shows_the_outline_only_when_there_is_a_defect(
     cyan = []
     for one in (items[0], items[4]):
         path = tmp_path / "figures" / f"{one.defect}.png"
-        save_qualitative(path, one, scale)
+        QualitativeFigure(scale).save(path, one)
         cyan.append(int((np.abs(pixels(path) - OUTLINE).max(axis=-1) < 40).sum()))
     assert cyan[0] > 50
     assert cyan[1] == 0
@@ -149,16 +149,29 @@ def test_colour_scale_is_shared_so_a_brighter_map_gives_a_brighter_figure(
     for value in (0.1, 0.9):
         flat = np.full((SIDE, SIDE), value, dtype=np.float32)
         path = tmp_path / f"{value}.png"
-        save_qualitative(path, replace(items[4], map_2d=flat, map_3d=flat, combined=flat), scale)
+        QualitativeFigure(scale).save(path, replace(items[4], map_2d=flat, map_3d=flat, combined=flat))
         mean.append(pixels(path).mean())
     assert mean[1] > mean[0] + 20
+
+
+def test_a_figure_keeps_nothing_of_the_image_before(items: list[QualitativeInput], tmp_path: Path) -> None:
+    """Other outlines, depths and windows than before: the same pixels as on a figure of its own."""
+    scale, far = colour_scale(items), items[0].depth * 2
+    far[:, 40:] = 1.5
+    shown = [items[0], replace(items[0], depth=far), replace(items[4], gt=None), items[1]]
+    figure = QualitativeFigure(scale, 1)
+    for one in shown:
+        figure.save(tmp_path / "again.png", one, {"depth rebuilt (m)": one.depth})
+        QualitativeFigure(scale, 1).save(tmp_path / "new.png", one, {"depth rebuilt (m)": one.depth})
+        np.testing.assert_array_equal(pixels(tmp_path / "again.png"), pixels(tmp_path / "new.png"))
 
 
 def test_extra_panels_widen_the_figure_and_hold_their_image(items: list[QualitativeInput], tmp_path: Path) -> None:
     scale = colour_scale(items)
     magenta = np.broadcast_to(np.array([255, 0, 255], dtype=np.uint8), (SIDE, SIDE, 3))
-    save_qualitative(tmp_path / "plain.png", items[0], scale)
-    save_qualitative(tmp_path / "extra.png", items[0], scale, {"rebuilt": magenta, "cloud (m)": items[0].depth})
+    QualitativeFigure(scale).save(tmp_path / "plain.png", items[0])
+    more = {"rebuilt": magenta, "cloud (m)": items[0].depth}
+    QualitativeFigure(scale, len(more)).save(tmp_path / "extra.png", items[0], more)
     plain, extra = pixels(tmp_path / "plain.png"), pixels(tmp_path / "extra.png")
     assert extra.shape[0] == plain.shape[0]
     assert extra.shape[1] > plain.shape[1] + 150
@@ -170,7 +183,7 @@ def test_extra_panels_widen_the_figure_and_hold_their_image(items: list[Qualitat
 def test_figure_of_a_sample_without_points(items: list[QualitativeInput], depth: np.ndarray, tmp_path: Path) -> None:
     zero = np.zeros((SIDE, SIDE), dtype=np.float32)
     empty = replace(items[4], depth=depth, map_2d=zero, map_3d=zero, combined=zero)
-    save_qualitative(tmp_path / "empty.png", empty, colour_scale([empty]))
+    QualitativeFigure(colour_scale([empty])).save(tmp_path / "empty.png", empty)
     assert pixels(tmp_path / "empty.png").std() > 10
 
 
@@ -216,7 +229,7 @@ def test_losses_of_networks_that_are_trained_in_turn_are_drawn(tmp_path: Path) -
 def test_no_figure_stays_open(items: list[QualitativeInput], tmp_path: Path) -> None:
     from matplotlib import pyplot
 
-    save_qualitative(tmp_path / "a.png", items[0], colour_scale(items))
+    QualitativeFigure(colour_scale(items)).save(tmp_path / "a.png", items[0])
     save_loss_plot(tmp_path / "b.png", [{"epoch": 1, "loss": 1.0}], "bagel")
     assert pyplot.get_fignums() == []
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
