@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from datasets.frames import nearest, unpad
+from datasets.frames import nearest, unpad, valid_points
 from datasets.surface import REACH, pixel_areas
 from evaluation.thresholds import Thresholds
 from inspection.answer import Region
@@ -95,7 +95,7 @@ def _on_image(grid_box: Box, size: int, shape: tuple[int, ...]) -> Box:
 def _measure(box: Box, inside: np.ndarray, xyz: np.ndarray, typical: Callable[[], float | None], peak: float) -> Region:
     """A region. `inside`: (rows, columns of the box) bool, True = in the region. `typical`: see `_surface`."""
     rows, columns = box
-    measured = inside & (xyz[box] != 0).all(axis=2)
+    measured = inside & valid_points(xyz[box])
     points = xyz[box][measured]
     x, y, z = points.mean(axis=0, dtype=np.float64) if len(points) else (0, 0, 0)
     area = _surface(box, measured, xyz, typical) if len(points) else None
