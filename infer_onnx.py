@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("xyz", type=Path, nargs="?", help="its cloud")
     parser.add_argument("--maps", type=Path, help="folder for anomaly maps, float32 TIFF")
     args = parser.parse_args(argv)
-    session = onnxruntime.InferenceSession(args.model.read_bytes(), providers=onnxruntime.get_available_providers())
+    session = onnxruntime.InferenceSession(str(args.model), providers=onnxruntime.get_available_providers())
     about = json.loads(session.get_modelmeta().custom_metadata_map["part"])
     low, high = (end if known is None else known for known, end in zip(about["points"], (0, 1), strict=True))
     failed = False
