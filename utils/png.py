@@ -25,7 +25,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
     np.subtract(values[:, 3:], values[:, :-3], out=rows[:, 4:])
     packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
     header = struct.pack(">IIBBBBB", width, height, 8, _TRUECOLOUR, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", packer.compress(rows) + packer.flush()), (b"IEND", b""))
+    chunks = ((b"IHDR", header), (b"IDAT", packer.compress(rows.tobytes()) + packer.flush()), (b"IEND", b""))
     with path.open("wb") as stream:
         stream.write(SIGNATURE)
         for name, data in chunks:

@@ -46,11 +46,11 @@ def write_stub(path: Path, shape: tuple[int, int] = (16, 16), **changes: Any) ->
     inputs = {"rgb": (kinds.UINT8, [*frame, 3]), "xyz": (kinds.FLOAT, [*frame, 3])}
     outputs = {"map": (kinds.FLOAT, frame), "score": (kinds.FLOAT, [1]), "anomalous": (kinds.BOOL, [1])}
     outputs |= {"points": (kinds.FLOAT, [1]), "grid": (kinds.FLOAT, [1, FRAME, FRAME])}
-    described = [
+    ins, outs = (
         [helper.make_tensor_value_info(name, *what) for name, what in both.items()] for both in (inputs, outputs)
-    ]
+    )
     weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()]
-    graph = helper.make_graph(nodes, "stub", *described, weights)
+    graph = helper.make_graph(nodes, "stub", ins, outs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     kept = {"family": "rgbd", "settings": {"background": "none"}}
     about = json.loads(about_json("stub", shape, kept, SCORES, "f" * 64, {"points": [None, None]})) | changes
