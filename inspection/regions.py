@@ -41,6 +41,8 @@ def find_regions(grid_map: np.ndarray, xyz: np.ndarray, thresholds: Thresholds) 
         The regions, highest peak first, and (h, w) int32: number of a pixel's region, counted from 1, 0 = none.
     """
     scores = np.asarray(grid_map, np.float64)  # a float32 map would round the thresholds
+    if not (scores > thresholds.image).any():
+        return [], np.zeros(xyz.shape[:2], np.int32)
     parts, peaks = _connected(scores, np.full(scores.shape, thresholds.map))
     parts, peaks = _connected(scores, np.maximum(thresholds.map, SHARE * peaks)[parts])
     chosen = [int(i) for i in np.argsort(-peaks, kind="stable") if peaks[i] > thresholds.image]
