@@ -137,7 +137,7 @@ def test_the_paper_s_extractor_keeps_the_frame_and_handcrafted_takes_either() ->
     assert abs(len(tokens.foreground) / int(seen.view.valid.sum()) - 1) < 0.1
 
 
-@pytest.mark.parametrize(("side", "cells"), [(80, 80), (40, 64), (20, 64), (80, 40)])
+@pytest.mark.parametrize("side, cells", [(80, 80), (40, 64), (20, 64), (80, 40)])
 def test_a_matrix_brings_levels_to_cells_as_pooling_and_enlarging_do(fitted: CnnNormals, side: int, cells: int) -> None:
     level = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     matrix = cells_matrix(side, cells, fitted.settings.smoothing)
