@@ -67,7 +67,7 @@ class PartGraph(nn.Module):
         if self.depths is not None:
             valid = valid & (cloud[..., 2] >= self.depths[0]) & (cloud[..., 2] <= self.depths[1])
         grid = self.maps(rgb[0], cloud, valid)
-        points = valid.flatten().index_select(0, self.lines).float().sum() / FRAME**2
+        points = valid.flatten()[self.lines].float().sum() / FRAME**2
         score = grid.max()
         anomalous = score > self.threshold
         low, high = self.points

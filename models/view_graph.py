@@ -79,8 +79,8 @@ class FrameView:
             places = self.picks(start, side)
             insides.append((places >= 0) & (places < length))
             lines.append(places.clamp(0, length - 1))
-        seen = valid.index_select(0, lines[0]).index_select(1, lines[1]) & insides[0][:, None] & insides[1]
-        points = xyz.index_select(0, lines[0]).index_select(1, lines[1]) * seen[..., None]
+        seen = valid[lines[0]][:, lines[1]] & insides[0][:, None] & insides[1]
+        points = xyz[lines[0]][:, lines[1]] * seen[..., None]
         return points.permute(2, 0, 1)[None], seen[None]
 
     def cut_image(self, rgb: Tensor, starts: Tensor, side: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from models.anomaly_map import aggregate
 from models.cfm.detector import RARITY_POWERS, CrossmodalDetector
 from models.cfm.scoring import discrepancy, scatter_to_grid
-from models.extractors.cnn_normals import CnnNormals, cells_matrix, standardised
+from models.extractors.cnn_normals import CnnNormals, standardised
 from models.view_graph import FrameView
 from utils.errors import UserError
 
@@ -72,27 +72,20 @@ class CellGraph(nn.Module):
         starts, side = self.view.window(valid)
         cloud, seen = self.view.cut_cloud(xyz, valid, starts, side)
         image = self.view.cut_image(rgb, starts, side) / 255
-        cells = self.view.settings.size // self.extractor.settings.cell
-        features = self._features(torch.cat([image, self.extractor.normals(cloud, seen)]), cells)  # (2, c·c, D)
+        features = self._features(torch.cat([image, self.extractor.normals(cloud, seen)]))  # (2, D, c, c)
+        cells = features.shape[2]
         share = functional.adaptive_avg_pool2d(seen.float(), cells)
         foreground = (share > self.extractor.settings.foreground).flatten().nonzero().flatten()
-        psi = self._discrepancies(features.index_select(1, foreground))
+        psi = self._discrepancies(features.flatten(2).transpose(1, 2)[:, foreground])
         grids = [scatter_to_grid(values, foreground, cells) for values in psi]
         down, across = self.view.spread(starts, side, seen.sum().float(), cells)
         return down @ aggregate(grids[0], grids[1], self.aggregation) @ across.T
 
-    def _features(self, images: Tensor, cells: int) -> Tensor:
-        """What `CnnNormals` makes of (2, 3, S, S) images: (2, c·c, D), c = `cells` a side.
-
-        By matrices, which runtimes are faster at than at averaging and enlarging.
-        """
-        found = []
-        for level in self.backbone(images):
-            lines = level.permute(0, 2, 3, 1)  # (2, s, s, D)
-            matrix = cells_matrix(lines.shape[1], cells, self.extractor.settings.smoothing)
-            rows = (matrix @ lines.flatten(2)).unflatten(2, lines.shape[2:])  # (2, c, s, D)
-            found.append(matrix @ rows)  # (2, c, c, D)
-        return torch.cat(found, dim=3).flatten(1, 2)
+    def _features(self, images: Tensor) -> Tensor:
+        """See `CnnNormals`."""
+        settings = self.extractor.settings
+        cells = images.shape[-1] // settings.cell
+        return self.extractor.to_cells(self.backbone(images), cells)
 
     def _discrepancies(self, tokens: Tensor) -> Sequence[Tensor]:
         """(2, P, D) of RGB and normals → (P,) of either."""

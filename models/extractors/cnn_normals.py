@@ -174,19 +174,6 @@ class CnnNormals:
         return cell_tokens(*standardised(both, **self._statistics), tokens.foreground, tokens.size)
 
 
-def cells_matrix(size: int, cells: int, smoothing: int) -> Tensor:
-    """What `CnnNormals.to_cells` does to a line of a level, as a matrix A (cells, size): a level m becomes A·m·Aᵀ.
-
-    Args:
-        size: of the level's side.
-        cells: of the grid's.
-        smoothing: see CnnNormalsSettings.
-    """
-    lines = torch.eye(size, dtype=torch.float64)[None]
-    smooth = functional.avg_pool1d(lines, smoothing, 1, smoothing // 2, count_include_pad=False)
-    return functional.interpolate(smooth, cells, mode="linear")[0].T.float()
-
-
 def standardised(values: Tensor, mean: Tensor, deviation: Tensor, whitening: Tensor) -> tuple[Tensor, Tensor]:
     """Features by their statistics, and how rare each cell is, see `ModalityTokens`: (2, P, D) → (2, P, D), (2, P).
 

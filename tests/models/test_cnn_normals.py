@@ -8,7 +8,7 @@ import torch
 
 from datasets.sample import Sample, make_sample
 from models.extractors import ExtractorOptions, build_extractor
-from models.extractors.cnn_normals import CnnNormals, build_cnn_normals, cells_matrix
+from models.extractors.cnn_normals import CnnNormals, build_cnn_normals
 from models.token_store import extract_batch, extract_tokens, fit_extractor
 from models.tokens import Tokens
 from utils.errors import UserError
@@ -135,10 +135,3 @@ def test_the_paper_s_extractor_keeps_the_frame_and_handcrafted_takes_either() ->
     (tokens,) = fit_extractor(extractor, [seen], 1, CPU)
     assert seen.view is not None
     assert abs(len(tokens.foreground) / int(seen.view.valid.sum()) - 1) < 0.1
-
-
-@pytest.mark.parametrize("side, cells", [(80, 80), (40, 64), (20, 64), (80, 40)])
-def test_a_matrix_brings_levels_to_cells_as_pooling_and_enlarging_do(fitted: CnnNormals, side: int, cells: int) -> None:
-    level = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
-    matrix = cells_matrix(side, cells, fitted.settings.smoothing)
-    torch.testing.assert_close(matrix @ level @ matrix.T, fitted.to_cells([level], cells), rtol=1e-5, atol=1e-5)
