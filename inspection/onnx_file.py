@@ -89,8 +89,8 @@ def open_file(path: Path, device: str = "auto", threads: int = 0) -> tuple["onnx
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
-    # A file that keeps weights elsewhere: what is loaded from memory takes them from the working directory. There is
-    # nothing below the file itself.
+    # A file may name weights elsewhere. Loaded from memory, it would take them from the working directory; below the
+    # file itself nothing can lie.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path))
 
     def load(file: Path) -> "onnxruntime.InferenceSession":

