@@ -66,6 +66,21 @@ def changed(path: Path, name: str, value: np.ndarray) -> Path:
     return path
 
 
+@pytest.mark.parametrize("kind", ["missing", "empty", "image", "cut", "foreign"])
+def test_the_small_script_refuses_other_files_in_words(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_stub(tmp_path / "part.onnx")
+    model = onnx.load(str(path))
+    del model.metadata_props[:]
+    contents = {"empty": b"", "image": b"\x89PNG", "cut": path.read_bytes()[:900], "foreign": model.SerializeToString()}
+    path.unlink() if kind == "missing" else path.write_bytes(contents[kind])
+    with pytest.raises(SystemExit) as ended:
+        infer_onnx.main([str(path), str(tmp_path)])
+    assert ended.value.code == 2
+    assert f"error: {path}: expected a file of export.py" in capsys.readouterr().err
+
+
 def test_graphs_that_fail_or_give_something_else(tmp_path: Path) -> None:
     rows = np.arange(224) // 14
     for value, said in ((rows + 1, "cannot be computed"), (rows[:100], "found .1, 100, 224")):
@@ -74,7 +89,9 @@ def test_graphs_that_fail_or_give_something_else(tmp_path: Path) -> None:
             detector.predict(image(204), cloud())
 
 
-def test_weights_outside_of_the_file_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_outside_of_the_file_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Weights of the same values lie where the file says: that they are refused is not for want of them."""
     path = write_stub(tmp_path / "line/part.onnx")
     model = onnx.load(str(path))
@@ -94,8 +111,9 @@ def test_weights_outside_of_the_file_are_not_read(tmp_path: Path, monkeypatch: p
         with pytest.raises(UserError, match=r"part\.onnx: cannot be read"):
             load_onnx(path)
         if place != "secret.bin":  # in its own folder they may lie
-            with pytest.raises(Exception, match="External data path validation failed"):
+            with pytest.raises(SystemExit):
                 infer_onnx.main([str(path), str(path.parent)])
+            assert "External data path validation failed" in capsys.readouterr().err
 
 
 def test_parts_that_do_not_fit_the_file(tmp_path: Path) -> None:
