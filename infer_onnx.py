@@ -1,12 +1,10 @@
 """Inspect parts with a file that export.py made. It, this script and four packages are all that a line takes:
 
     pip install numpy onnxruntime tifffile pillow
-    python infer_onnx.py part.onnx part.png part.tiff
-    python infer_onnx.py part.onnx parts --maps maps
+    python infer_onnx.py part.onnx part.png part.tiff      (a folder: python infer_onnx.py part.onnx parts --maps maps)
 
-In a folder, an image and a cloud belong together when their paths are equal without `rgb`, `xyz` and the suffix. Clouds
-are (height, width, 3) floats in metres, (0, 0, 0) where nothing was measured, without background unless the file says
-else. A JSON line a part as of predict.py, without regions; of its checks of the input, the number of measured points.
+Image and cloud of a part have the same path but for `rgb`, `xyz` and the suffix; clouds are (height, width, 3) floats
+in metres, (0, 0, 0) where not measured, without background unless the file says else. Prints lines as predict.py's.
 """
 
 import argparse
@@ -54,8 +52,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("xyz", type=Path, nargs="?", help="its cloud")
     parser.add_argument("--maps", type=Path, help="folder for anomaly maps, float32 TIFF")
     args = parser.parse_args(argv)
-    session = onnxruntime.InferenceSession(args.model.read_bytes(), providers=onnxruntime.get_available_providers())
-    about = json.loads(session.get_modelmeta().custom_metadata_map["part"])
+    try:
+        session = onnxruntime.InferenceSession(str(args.model), providers=onnxruntime.get_available_providers())
+        about = json.loads(session.get_modelmeta().custom_metadata_map["part"])
+    except Exception as error:  # of the runtime, which has many
+        parser.error(f"{args.model}: expected a file of export.py, found none ({type(error).__name__}: {error})")
     low, high = (end if known is None else known for known, end in zip(about["points"], (0, 1), strict=True))
     failed = False
     for name, pair in ({args.rgb.stem: vars(args)} if args.xyz else find_pairs(args.rgb)).items():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import Setting, Work
-from datasets.frames import border_mask
+from datasets.frames import border_mask, valid_points
 from datasets.scenes import render_scene
 from datasets.scenes.defects import DEFECTS
 from datasets.scenes.shapes import OBJECT_CLASSES
@@ -73,7 +73,7 @@ def open3d_mask(xyz: np.ndarray) -> np.ndarray:
     import open3d
 
     open3d.utility.random.seed(0)
-    valid = (xyz != 0).all(axis=2)
+    valid = valid_points(xyz)
     border = open3d.utility.Vector3dVector(xyz[valid & border_mask(valid.shape)].astype(np.float64))
     plane, _ = open3d.geometry.PointCloud(border).segment_plane(0.004, ransac_n=50, num_iterations=1000)
     points = xyz[valid].astype(np.float64)

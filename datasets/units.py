@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from datasets.frames import valid_points
+
 MAX_SPREAD = 20_000  # points whose percentiles stand for all
 MIN_POINTS = 200  # fewer are no evidence
 
@@ -64,6 +66,5 @@ def _extent(points: np.ndarray) -> tuple[float, float, float]:
 def _spread(xyz: np.ndarray) -> np.ndarray:
     """(N, 3) float64 valid points, evenly chosen where there are more than MAX_SPREAD."""
     flat = xyz.reshape(-1, 3)
-    x, y, z = flat.T
-    valid = np.flatnonzero((x != 0) & (y != 0) & (z != 0))
+    valid = np.flatnonzero(valid_points(flat))
     return flat[valid[:: len(valid) // MAX_SPREAD + 1]].astype(np.float64)

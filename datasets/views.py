@@ -63,7 +63,7 @@ def cut_image(image: np.ndarray, window: Window, size: int) -> np.ndarray:
         np.arange(first, last).clip(0, n - 1) for first, last, n in zip(firsts, lasts, image.shape[:2], strict=True)
     )
     top, left = (start - first for start, first in zip(starts, firsts, strict=True))
-    part = Image.fromarray(image[rows[:, None], columns])
+    part = Image.fromarray(image.take(rows, axis=0).take(columns, axis=1))  # indexing takes four times as long
     return np.array(part.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)))
 
 

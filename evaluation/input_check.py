@@ -36,7 +36,7 @@ def measure(sample: Sample) -> dict[str, float]:
         "area": float(np.nansum(areas)),
         "reach": float(np.quantile(np.linalg.norm(points - points.mean(axis=0), axis=1), 0.99)),
         "gaps": _gaps(inside, max(1, round(GAP * len(valid)))) / len(points),
-        "hole": _largest_hole(inside) / len(points),
+        "hole": int(_holes(inside)[1].max()) / len(points),
         "exposure": exposure(rgb, valid),
         "right": right,
         "down": down,
@@ -51,14 +51,15 @@ def _gaps(valid: np.ndarray, radius: int) -> int:
     return int(np.count_nonzero(closed & ~around))
 
 
-def _largest_hole(valid: np.ndarray) -> int:
-    """Pixels of the largest connected gap (4 neighbours) that True pixels enclose."""
+def _holes(valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Connected gaps (4 neighbours) that True pixels enclose: the number of each pixel's gap, and the pixels of each;
+    0 of what is no gap or reaches the border."""
     labels, count = ndimage.label(~valid)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     sizes[border] = 0  # these are outside
     sizes[0] = 0
-    return int(sizes.max())
+    return labels, sizes
 
 
 def _shift(rgb: np.ndarray, valid: np.ndarray, box: tuple[slice, slice]) -> tuple[float, float]:
@@ -67,9 +68,11 @@ def _shift(rgb: np.ndarray, valid: np.ndarray, box: tuple[slice, slice]) -> tupl
     side = len(valid)
     reach = max(1, round(SHIFT * side))
     around = tuple(slice(max(0, b.start - reach - FILTERS), b.stop + reach + FILTERS) for b in box)
-    filled = ndimage.binary_fill_holes(valid[around])
+    labels, sizes = _holes(valid[around])
+    filled = valid[around] | (sizes > 0)[labels]
     outline = ndimage.gaussian_filter((filled ^ ndimage.binary_erosion(filled)).astype(np.float32), 1)
-    smooth = ndimage.gaussian_filter(rgb[around].mean(axis=2, dtype=np.float32), 1)
+    red, green, blue = np.moveaxis(rgb[around].astype(np.float32), 2, 0)
+    smooth = ndimage.gaussian_filter((red + green + blue) / 3, 1)
     edges = np.hypot(ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1))
     shape = [fft.next_fast_len(length + reach, real=True) for length in edges.shape]
     product = fft.rfft2(edges, shape) * fft.rfft2(outline, shape).conj()

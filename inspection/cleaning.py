@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets.frames import valid_points
 from datasets.raw_scans import is_raw
 from processing.background.removal import BackgroundSettings, object_mask
 from utils.errors import UserError
@@ -42,7 +43,7 @@ def clean(
         return None
     if background == "depth-range":
         near, far = _numbers(settings.get("depth_range"), 2)
-        mask = (xyz != 0).all(axis=2) & (xyz[..., 2] >= near) & (xyz[..., 2] <= far)
+        mask = valid_points(xyz) & (xyz[..., 2] >= near) & (xyz[..., 2] <= far)
     elif family in ("a", "b", "rgbd") and background == "plane":
         names = [field.name for field in fields(BackgroundSettings) if field.name in settings]
         values = _numbers([settings[name] for name in names], len(names))

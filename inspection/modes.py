@@ -133,11 +133,12 @@ def predict_new(args: argparse.Namespace, predictions: Predictions) -> int:
         missing = "" if args.watch.is_dir() else ", which is not there yet"
         print(f"watching {args.watch}{missing}; Ctrl-C ends", flush=True)
         while True:
+            begin = time.monotonic()
             for pair, ahead in pairs_ahead(watch.look(), predictions):
                 found, new = predictions.take(pair, keep=True, ahead=ahead)
                 outcomes[found.sample] = found, new
                 print(f"{found.sample}: {words.outcome(found, new)}", flush=True)
-            time.sleep(args.interval)
+            time.sleep(max(0.0, begin + args.interval - time.monotonic()))  # looks are as far apart, whatever came
     except KeyboardInterrupt:
         problems = find_pairs(args.watch, args.output)[1]
         print(words.summary(outcomes.values(), len(problems)))

@@ -10,7 +10,7 @@ from PIL import Image
 from evaluation.thresholds import DEFAULT_RATE, Thresholds
 from inspection.answer import Answer
 from inspection.detector import grid_sample, make_answer, part_arrays
-from inspection.onnx_file import About, file_thresholds, open_file
+from inspection.onnx_file import About, file_thresholds, open_file, run_grid
 from utils.errors import UserError
 from utils.files import sha256_text
 from utils.parallel import available_cores
@@ -18,9 +18,10 @@ from utils.parallel import available_cores
 
 @dataclass(frozen=True)
 class OnnxDetector:
-    """See `inspection.detector.Detector`, whose attributes these are; `session` runs the graph."""
+    """See `inspection.detector.Detector`, whose attributes these are; `session` runs the file at `path`."""
 
     name: str
+    path: Path
     session: Any
     about: About
     thresholds: Thresholds | None
@@ -41,7 +42,7 @@ class OnnxDetector:
                 "exported for one camera. Export it for this one: python export.py --help."
             )
         sample = grid_sample(image, cloud, None)
-        grid = self.session.run(["grid"], {"rgb": image[None], "xyz": cloud[None]})[0][0]
+        grid = run_grid(self.session, self.path, image, cloud)
         return make_answer(grid, sample, cloud, cleaned, self.thresholds)
 
 
@@ -63,7 +64,7 @@ def load_onnx(
     thresholds = file_thresholds(about.scores, false_alarm_rate)
     fingerprint = sha256_text(f"{about.fingerprint} {thresholds.as_json()}")
     at_once = available_cores() if several else 1
-    return OnnxDetector(about.name, session, about, thresholds, None, fingerprint, at_once)
+    return OnnxDetector(about.name, path, session, about, thresholds, None, fingerprint, at_once)
 
 
 def _size(shape: tuple[int, ...]) -> str:

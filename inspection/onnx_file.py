@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from evaluation.thresholds import NominalScores, Thresholds, parse_scores
+from models.view_maps import FRAME
 from utils.errors import UserError
 from utils.files import read_with
 
@@ -86,15 +89,37 @@ def open_file(path: Path, device: str = "auto", threads: int = 0) -> tuple["onnx
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
+    # A file may name weights elsewhere. Loaded from memory, it would take them from the working directory; below the
+    # file itself nothing can lie.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path))
 
     def load(file: Path) -> "onnxruntime.InferenceSession":
         if (size := file.stat().st_size) > MAX_BYTES:
             raise ValueError(f"{size} bytes, expected at most {MAX_BYTES}")
-        # From memory: a file that keeps weights elsewhere then has no folder to take them from.
         return onnxruntime.InferenceSession(file.read_bytes(), options, providers=[provider])
 
     session = read_with(path, load, _EXPORT)
     return session, read_with(path, lambda file: _read_about(session, file), _EXPORT)
+
+
+def run_grid(session: "onnxruntime.InferenceSession", path: Path, rgb: np.ndarray, xyz: np.ndarray) -> np.ndarray:
+    """The map of a part on the detector's grid, (FRAME, FRAME) float32.
+
+    Args:
+        session: of the file at `path`, see `open_file`.
+        rgb, xyz: (h, w, 3) uint8 and float32, of the file's frames.
+
+    Raises:
+        UserError: the graph is damaged, so that it cannot be computed or gives something else.
+    """
+    try:
+        grid = session.run(["grid"], {"rgb": rgb[None], "xyz": xyz[None]})[0]
+    except Exception as error:  # of the runtime, which has many
+        raise UserError(f"{path}: cannot be computed ({' '.join(str(error).split())[:300]}). {_EXPORT}") from error
+    if grid.shape != (1, FRAME, FRAME) or grid.dtype != np.float32:
+        raise UserError(f"{path}: expected a map {(1, FRAME, FRAME)}, found {grid.shape} {grid.dtype}. {_EXPORT}")
+    found: np.ndarray = grid[0]
+    return found
 
 
 def _provider(device: str, available: list[str]) -> Any:

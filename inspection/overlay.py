@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,16 +60,23 @@ def _enlarge(array: np.ndarray, times: int) -> np.ndarray:
 def _outline(picture: np.ndarray, labels: np.ndarray, width: int) -> None:
     """Draw lines of this width in pixels around the regions into the picture."""
     inside = labels > 0
-    picture[ndimage.maximum_filter(inside, 2 * width + 1) & ~inside] = OUTLINE
+    for rows, columns in ndimage.find_objects(inside.view(np.int8)):  # one box around all of them, or none
+        box = (
+            slice(max(0, rows.start - width), rows.stop + width),
+            slice(max(0, columns.start - width), columns.stop + width),
+        )
+        within = inside[box]
+        picture[box][ndimage.maximum_filter(within, 2 * width + 1) & ~within] = OUTLINE
 
 
 def _number(picture: np.ndarray, answer: Answer, times: int) -> np.ndarray:
     """The picture with the number of each region at the upper left of its box."""
     from PIL import Image, ImageDraw
 
+    if not answer.regions:
+        return picture
     image = Image.fromarray(picture)
-    pen, text = ImageDraw.Draw(image), _font(picture.shape[1])
-    font = text.font_variant(size=1.4 * text.size)
+    pen, font = ImageDraw.Draw(image), _font(picture.shape[1], 1.4)
     stroke = max(1, round(font.size / 8))
     for number, region in reversed(list(enumerate(answer.regions, 1))):  # the highest peak last, on top
         x, y, right, bottom = pen.textbbox((0, 0), str(number), font=font, stroke_width=stroke)
@@ -108,10 +116,11 @@ def _legend(width: int, answer: Answer, thresholds: Thresholds) -> np.ndarray:
     return np.array(strip)
 
 
-def _font(width: int) -> ImageFont.FreeTypeFont:
-    """PIL's own font at the size for a picture of this width."""
+@functools.lru_cache(maxsize=8)
+def _font(width: int, times: float = 1.0) -> ImageFont.FreeTypeFont:
+    """PIL's own font, so many times the size for a picture of this width; kept, since reading it takes long."""
     from PIL import ImageFont
 
-    font = ImageFont.load_default(max(_MIN_TEXT, width * _TEXT))
+    font = ImageFont.load_default(times * max(_MIN_TEXT, width * _TEXT))
     assert isinstance(font, ImageFont.FreeTypeFont)  # the other kind has one size only
     return font

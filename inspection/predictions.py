@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
 from datasets.readers import read_rgb, read_stamp, read_xyz
 from evaluation.thresholds import Thresholds
@@ -18,6 +17,7 @@ from inspection.pairs import Pair
 from utils.errors import UserError
 from utils.files import atomic_path, read_with, remove_leftovers, sha256_file, sha256_files
 from utils.map_files import save_map
+from utils.png import write_png
 from utils.run_record import append_json_line, iter_json_lines
 
 LOG = "predictions.jsonl"
@@ -151,8 +151,7 @@ class Predictions:
             overlay_path.unlink(missing_ok=True)
         else:
             with atomic_path(overlay_path) as temporary:
-                picture = Image.fromarray(draw(rgb, answer, thresholds))
-                picture.save(temporary, compress_level=1)  # a fifth of the time, a seventh larger
+                write_png(temporary, draw(rgb, answer, thresholds))
         entry = {
             "score": answer.score,
             "threshold": None if thresholds is None else thresholds.image,
@@ -244,8 +243,7 @@ def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray, bool | None]:
 
 def _hash(pair: Pair) -> str:
     """Hash of both files. Raises UserError where one cannot be read."""
-    read_with(pair.rgb, sha256_file, _RESTORE)
-    return read_with(pair.xyz, lambda xyz: sha256_files([pair.rgb, xyz]), _RESTORE)
+    return sha256_files([pair.rgb, pair.xyz], lambda path: read_with(path, sha256_file, _RESTORE))
 
 
 def _outcome(entry: dict[str, Any]) -> Logged:

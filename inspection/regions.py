@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from datasets.frames import nearest, unpad
+from datasets.frames import nearest, unpad, valid_points
 from datasets.surface import REACH, pixel_areas
 from evaluation.thresholds import Thresholds
 from inspection.answer import Region
@@ -41,6 +41,8 @@ def find_regions(grid_map: np.ndarray, xyz: np.ndarray, thresholds: Thresholds) 
         The regions, highest peak first, and (h, w) int32: number of a pixel's region, counted from 1, 0 = none.
     """
     scores = np.asarray(grid_map, np.float64)  # a float32 map would round the thresholds
+    if not (scores > thresholds.image).any():
+        return [], np.zeros(xyz.shape[:2], np.int32)
     parts, peaks = _connected(scores, np.full(scores.shape, thresholds.map))
     parts, peaks = _connected(scores, np.maximum(thresholds.map, SHARE * peaks)[parts])
     chosen = [int(i) for i in np.argsort(-peaks, kind="stable") if peaks[i] > thresholds.image]
@@ -95,7 +97,7 @@ def _on_image(grid_box: Box, size: int, shape: tuple[int, ...]) -> Box:
 def _measure(box: Box, inside: np.ndarray, xyz: np.ndarray, typical: Callable[[], float | None], peak: float) -> Region:
     """A region. `inside`: (rows, columns of the box) bool, True = in the region. `typical`: see `_surface`."""
     rows, columns = box
-    measured = inside & (xyz[box] != 0).all(axis=2)
+    measured = inside & valid_points(xyz[box])
     points = xyz[box][measured]
     x, y, z = points.mean(axis=0, dtype=np.float64) if len(points) else (0, 0, 0)
     area = _surface(box, measured, xyz, typical) if len(points) else None

@@ -63,12 +63,9 @@ def estimate_normals(xyz: Tensor, valid: Tensor, settings: NormalSettings) -> tu
     sums = functional.conv2d(parts, kernels, padding=radius)  # (B, SUMS, H, W)
     normal, known = _cross_product(sums.flatten(2), xyz.flatten(2), valid.flatten(1))  # (B, 3, HW), (B, HW)
 
-    depth, beyond = centred[:, 2:], torch.finfo(torch.float32).max / 4
-    highest, lowest = (
-        functional.max_pool2d(torch.where(valid[:, None], value, -beyond), 2 * radius + 1, 1, radius)
-        for value in (depth, -depth)
-    )
-    far = valid & ((highest - depth >= settings.step) | (lowest + depth >= settings.step))[:, 0]
+    depth, beyond = centred[:, 2], torch.finfo(torch.float32).max / 4
+    highest, lowest = (_highest(torch.where(valid, value, -beyond), radius, -beyond) for value in (depth, -depth))
+    far = valid & ((highest - depth >= settings.step) | (lowest + depth >= settings.step))
     image, pixel = far.flatten(1).nonzero().unbind(dim=1)  # (N,) each
     around = functional.pad(parts, (radius,) * 4).permute(0, 2, 3, 1).flatten(1, 2)  # (B, h'·w', 4)
     wide, steps = width + 2 * radius, torch.arange(2 * radius + 1, device=xyz.device)
@@ -81,6 +78,20 @@ def estimate_normals(xyz: Tensor, valid: Tensor, settings: NormalSettings) -> tu
     normal[image, :, pixel] = own[:, :, 0]
     known[image, pixel] = own_known[:, 0]
     return normal.unflatten(2, (height, width)), known.unflatten(1, (height, width))
+
+
+def _highest(values: Tensor, radius: int, least: float) -> Tensor:
+    """Highest value in the window of each pixel, `least` beyond the border: (B, H, W).
+
+    Along the rows, then along the columns, by slices: a pooling takes longer, since it keeps places too.
+    """
+    for axis, border in ((2, (radius, radius)), (1, (0, 0, radius, radius))):
+        length = values.shape[axis]
+        wide = functional.pad(values, border, value=least)
+        values = wide.narrow(axis, 0, length)
+        for step in range(1, 2 * radius + 1):
+            values = torch.maximum(values, wide.narrow(axis, step, length))
+    return values
 
 
 SUMS = 16

@@ -38,6 +38,7 @@ from processing.own_data.cloud_files import read_cloud as read_organised
 from sweeps.grid import read_grid
 from sweeps.locks import owner_of
 from sweeps.work import record_of_folder
+from tests.inspection.onnx_stub import read_stub, stub_in
 from tests.processing.tools import compressed
 from tests.sweeps.stubs import grid_file, lock_file, record_file
 from utils.checkpoint import CheckpointName, save_checkpoint, save_state
@@ -265,6 +266,7 @@ KINDS: dict[str, tuple[Maker, Reader]] = {
     "sweep-record": (record_file, lambda path: record_of_folder(path.parent)),
     "thresholds": (thresholds, lambda path: load_scores(path).thresholds().as_json()),
     "log": (log, read_json_lines),
+    "exported": (stub_in, read_stub),
     "weights-dino": (weights(".pth", ""), dino_state),
     "weights-safetensors": (weights(".safetensors", ""), dino_state),
     "weights-point-mae": (weights(".pth", "module.MAE_encoder."), point_mae_encoder_state),
@@ -300,8 +302,7 @@ def damage(content: bytes, rng: random.Random) -> bytes:
     extreme = rng.choice([b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\0", b"\0\0\0\x80", b"\x01\0\0\0"])
     deep, long = b"[" * 5000, b"9" * 5000
     words = [b"NaN", b"1e999", b"-1", b"0", b"null", b'"x"', b"[]", b"{}", b"&a [*a]", b"../..", deep, long]
-    numbers = [index for index, byte in enumerate(content) if chr(byte).isdigit()] or [place]
-    number = rng.choice(numbers)
+    number = rng.choice([index for index, byte in enumerate(content) if chr(byte).isdigit()] or [place])
     choices: list[Callable[[], bytes]] = [
         lambda: content[:place],
         lambda: content[: rng.randrange(min(len(content), 64))],

@@ -23,6 +23,7 @@ import cfm_inference
 import predict
 from datasets.records import scan
 from tests.forks import fork
+from tests.inspection.onnx_stub import write_stub
 from tests.inspection.parts import cloud, image, lines, npy, write_part
 from tests.inspection.stub import Stub, install
 from tests.trained import Trained
@@ -33,6 +34,7 @@ from utils.files import locked
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = 20
 WAIT = 60.0  # seconds until a test gives up
+STUB = "some"  # the checkpoint of the stub; others are exported files
 
 
 @pytest.fixture
@@ -43,8 +45,8 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     return detector
 
 
-def call(out: Path, *options: object) -> int:
-    return predict.main(["--checkpoint", "some", "--output", str(out), *map(str, options)])
+def call(out: Path, *options: object, checkpoint: str = STUB) -> int:
+    return predict.main(["--checkpoint", checkpoint, "--output", str(out), *map(str, options)])
 
 
 def test_one_part_is_answered_in_words(stub: Stub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,9 +172,10 @@ def test_two_runs_do_not_write_to_one_folder(stub: Stub, tmp_path: Path) -> None
 
 
 @contextmanager
-def watching(parts: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
-    """The command line with the stub as a process that watches a folder."""
-    words = [sys.executable, "-u", "-m", "tests.inspection.stub", "--checkpoint", "some"]
+def watching(parts: Path, out: Path, checkpoint: str = STUB) -> Iterator[subprocess.Popen[str]]:
+    """The command line with the stub or an exported file as a process that watches a folder."""
+    command = ["-m", "tests.inspection.stub"] if checkpoint == STUB else ["predict.py"]
+    words = [sys.executable, "-u", *command, "--checkpoint", checkpoint]
     words += ["--watch", str(parts), "--output", str(out), "--interval", "0.2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
@@ -238,14 +241,16 @@ def test_a_folder_that_fills_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("exported", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_watching_goes_on_after_a_stop(number: signal.Signals, tmp_path: Path) -> None:
+def test_watching_goes_on_after_a_stop(number: signal.Signals, exported: bool, tmp_path: Path) -> None:
     """Here the answers lie in the folder that is watched. What is with them is not taken for parts."""
+    checkpoint = str(write_stub(tmp_path / "part.onnx")) if exported else STUB
     parts, out = tmp_path / "in", tmp_path / "in/out"
     write_part(out, "1", 204)
     write_part(parts, "7", 204)
     for round_, name in enumerate(("7", "8"), 1):
-        with watching(parts, out) as process:
+        with watching(parts, out, checkpoint) as process:
             wait_for_lines(out, round_)
             process.send_signal(number)
             said, errors = process.communicate(timeout=WAIT)
@@ -265,25 +270,32 @@ def without_seconds(out: Path) -> dict[str, Any]:
     return found | {"predictions.jsonl": [{**line, "seconds": 0} for line in lines(out)]}
 
 
-def start(parts: Path, out: Path) -> int:
+def start(parts: Path, out: Path, checkpoint: str) -> int:
     """Run the command in a child process; its process id."""
-    return fork(lambda: call(out, "--input", parts))
+    return fork(lambda: call(out, "--input", parts, checkpoint=checkpoint))
 
 
-def kill_again_and_again(folder: Path) -> dict[str, int]:
+def kill_again_and_again(folder: Path, exported: bool) -> dict[str, int]:
     """Start, kill at a random moment, start again, until it is through; anew until KILLS are reached.
+
+    Args:
+        exported: an exported file, which looks at parts side by side, instead of the stub.
 
     Returns:
         The number of `kills`, and how many of them came `midway`, when some parts had their answers.
     """
-    install(Stub(seconds=0.005))
+    checkpoint = str(write_stub(folder / "part.onnx")) if exported else STUB
+    if not exported:
+        install(Stub(seconds=0.005))
     parts = folder / "in"
     for index in range(8):
         write_part(parts, f"{index % 2}/{index}", 204 if index % 3 else 100)
     (parts / "0/4.npy").write_bytes(b"broken")
-    assert call(folder / "warm", "--input", parts) == 1  # what is imported late is there for the children
+    assert (
+        call(folder / "warm", "--input", parts, checkpoint=checkpoint) == 1
+    )  # what is imported late is there for the children
     begin = time.monotonic()
-    assert os.WEXITSTATUS(os.waitpid(start(parts, folder / "whole"), 0)[1]) == 1
+    assert os.WEXITSTATUS(os.waitpid(start(parts, folder / "whole", checkpoint), 0)[1]) == 1
     seconds, whole = time.monotonic() - begin, without_seconds(folder / "whole")
     rng = random.Random(0)
     kills = midway = 0
@@ -291,7 +303,7 @@ def kill_again_and_again(folder: Path) -> dict[str, int]:
         out = folder / "out"
         shutil.rmtree(out, ignore_errors=True)
         while True:
-            child = start(parts, out)
+            child = start(parts, out, checkpoint)
             time.sleep(rng.random() * seconds)
             os.kill(child, signal.SIGKILL)
             status = os.waitpid(child, 0)[1]
@@ -310,9 +322,10 @@ def kill_again_and_again(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_killed_runs_go_on_to_the_same_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("exported", [False, True])
+def test_killed_runs_go_on_to_the_same_answers(exported: bool, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, str(tmp_path)]
+    command = [sys.executable, __file__, str(tmp_path), "exported" if exported else "stub"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout.splitlines()[-1])
@@ -365,4 +378,4 @@ def test_raw_scans_give_nearly_the_answers_of_preprocessed_ones(trained: Trained
 
 if __name__ == "__main__":
     tqdm.monitor_interval = 0  # no thread, so that forking is safe
-    print(json.dumps(kill_again_and_again(Path(sys.argv[1]))))
+    print(json.dumps(kill_again_and_again(Path(sys.argv[1]), sys.argv[2] == "exported")))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.frames import BORDER, border_mask
+from datasets.frames import BORDER, border_mask, valid_points
 from datasets.raw_scans import PLANE_DISTANCE, background_plane, least_squares_planes
 from processing.background.clusters import largest_cluster
 from utils.errors import UserError
@@ -53,7 +53,7 @@ def object_mask(
     Raises:
         UserError: the frame border has too few valid points for a plane.
     """
-    valid = (xyz != 0).all(axis=2)
+    valid = valid_points(xyz)
     border = xyz[valid & border_mask(valid.shape, settings.frame)]
     ground = background_plane(xyz)
     if ground is not None:  # a part that reaches the border has no say: large draws would hardly ever miss it

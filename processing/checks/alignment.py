@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy import fft, ndimage
 
+from datasets.frames import valid_points
 from datasets.raw_scans import background_plane
 
 SIDE = 240  # longer side in pixels at which edges are compared
@@ -90,7 +91,7 @@ def heights(xyz: np.ndarray) -> np.ndarray:
     The background of a raw scan is its plane; otherwise it was removed, and a plane 1 cm behind the farthest points
     stands for it.
     """
-    valid = (xyz != 0).all(axis=2)
+    valid = valid_points(xyz)
     if not valid.any():
         return np.zeros(valid.shape, np.float32)
     plane = background_plane(xyz)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets.frames import valid_points
 from processing.checks.dataset_checks import PARTS, ClassCheck
 from processing.checks.findings import Finding
 from processing.checks.sample_checks import Figures, read_edges, read_pair
@@ -148,7 +149,7 @@ def _panels(rgb: np.ndarray, xyz: np.ndarray, edges: np.ndarray) -> list[np.ndar
     from matplotlib import colormaps
     from PIL import Image
 
-    valid = (xyz != 0).all(axis=2)
+    valid = valid_points(xyz)
     low, high = np.percentile(xyz[valid][:, 2], [0.5, 99.5]) if valid.any() else (0.0, 1.0)
     share = np.clip((xyz[..., 2] - low) / max(high - low, 1e-9), 0, 1)
     depth = np.where(valid[..., None], colormaps[DEPTH](share)[..., :3], INVALID_GREY) * 255

@@ -8,6 +8,7 @@ from itertools import permutations
 
 import numpy as np
 
+from datasets.frames import valid_points
 from datasets.units import MIN_POINTS
 
 MAX_POINTS = 2000
@@ -20,7 +21,7 @@ def axes_fault(xyz: np.ndarray) -> str | None:
     Args:
         xyz: (h, w, 3), on the camera's frame; invalid points (0, 0, 0).
     """
-    v, u = np.nonzero((xyz != 0).all(axis=2))
+    v, u = np.nonzero(valid_points(xyz))
     if len(u) < MIN_POINTS:
         return None
     chosen = np.linspace(0, len(u) - 1, min(len(u), MAX_POINTS)).astype(int)
@@ -48,7 +49,7 @@ def repeated_share(xyz: np.ndarray) -> float:
     Args:
         xyz: (h, w, 3); invalid points (0, 0, 0).
     """
-    valid = (xyz != 0).all(axis=2)
+    valid = valid_points(xyz)
     shares = [0.0]
     for points, there in ((xyz, valid), (xyz.swapaxes(0, 1), valid.T)):
         both = there[1:] & there[:-1]

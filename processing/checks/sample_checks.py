@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.frames import unpad
+from datasets.frames import unpad, valid_points
 from datasets.measures import exposure
 from datasets.raw_scans import is_raw
 from datasets.readers import mask_of, open_image, read_array, read_rgb, read_stamp, rgb_of
@@ -102,7 +102,7 @@ def read_edges(figures: Figures) -> tuple[np.ndarray, np.ndarray]:
     unit = likely_unit(xyz)
     if unit is not None and np.isfinite(unit[0]):
         xyz = xyz * np.float32(unit[0])
-    if "axes" in figures.faults and np.median(xyz[..., 2][(xyz != 0).all(axis=2)]) < 0:
+    if "axes" in figures.faults and np.median(xyz[..., 2][valid_points(xyz)]) < 0:
         xyz = xyz * np.array([1, 1, -1], np.float32)
     return edge_maps(rgb, xyz)
 
@@ -160,7 +160,7 @@ def _frame(figures: Figures, rgb: np.ndarray, xyz: np.ndarray) -> None:
     """What takes RGB and cloud: raw or not, blackened or not, exposure."""
     figures.stamp = read_stamp(figures.record.xyz)
     framed = xyz if xyz.shape == rgb.shape else unpad(xyz, rgb.shape[:2])
-    valid: np.ndarray = (framed != 0).all(axis=2)
+    valid: np.ndarray = valid_points(framed)
     figures.raw = figures.stamp is None and is_raw(framed)
     figures.exposure = exposure(rgb, valid) if valid.any() else None
     if not figures.raw and cut_by_geometry(figures.stamp) and valid.any():
@@ -170,7 +170,7 @@ def _frame(figures: Figures, rgb: np.ndarray, xyz: np.ndarray) -> None:
 
 
 def _cloud(figures: Figures, xyz: np.ndarray, camera_axes: bool) -> None:
-    points = xyz[(xyz != 0).all(axis=2)]
+    points = xyz[valid_points(xyz)]
     figures.valid_share = len(points) / (xyz.shape[0] * xyz.shape[1])
     if not len(points):
         figures.faults["empty_cloud"] = "no point whose three coordinates are non-zero"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from datasets.frames import valid_points
 from datasets.readers import open_image
 from processing.background.clean_files import copy_file, same_content
 from processing.bulk import Outcome
@@ -138,7 +139,7 @@ def convert(job: Job) -> Outcome:
         points = world_points(depth, pose)
         kept = foreground(points)
         cloud = to_cloud(points, kept)
-        valid = np.count_nonzero((cloud != 0).all(axis=2))
+        valid = np.count_nonzero(valid_points(cloud))
         if not valid:
             raise UserError(
                 f"{job.source('depth.png')}: nothing is left above the ground; expected an object. {_RESTORE}"

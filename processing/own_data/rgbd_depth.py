@@ -6,6 +6,7 @@ Camera frame: x right, y down, z along the optical axis; integer pixel coordinat
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.frames import valid_points
 from datasets.units import MAX_SPREAD, MIN_POINTS
 from processing.checks.cloud_geometry import axes_fault
 
@@ -106,5 +107,5 @@ def to_cloud(points: np.ndarray, valid: NDArray[np.bool_]) -> NDArray[np.float32
 
 def extent(cloud: np.ndarray) -> NDArray[np.float64]:
     """(3,) width, height and depth in metres of the box around the valid points of an (h, w, 3) cloud."""
-    points = cloud[(cloud != 0).all(axis=2)].astype(np.float64)
+    points = cloud[valid_points(cloud)].astype(np.float64)
     return points.max(axis=0) - points.min(axis=0) if len(points) else np.zeros(3)

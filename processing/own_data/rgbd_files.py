@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datasets.frames import BORDER, border_share
+from datasets.frames import BORDER, border_share, valid_points
 from datasets.raw_scans import REACH
 from datasets.readers import check_mask, open_image, read_array, read_gt, read_rgb
 from datasets.records import SUFFIXES
@@ -236,7 +236,7 @@ def _foreground(job: Job, cloud: np.ndarray) -> np.ndarray:
         return (cloud[..., 2] >= near) & (cloud[..., 2] <= far)
     if done.background == "none":
         return np.ones(cloud.shape[:2], bool)
-    if (share := border_share((cloud != 0).all(axis=2))) < REACH:
+    if (share := border_share(valid_points(cloud))) < REACH:
         raise UserError(
             f"{path}: {share:.0%} of the {BORDER}-pixel frame border is valid, elsewhere nothing was measured (0 or "
             "NaN); --background plane expects a flat ground that reaches the frame border. Crop RGB and depth alike, "

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from datasets.frames import valid_points
 from datasets.readers import read_xyz
 from processing.background.kept_parts import Kept, doubts, measure_kept
 from processing.checks.findings import Finding
@@ -21,7 +22,7 @@ def kept_doubts(jobs: Sequence[Job], listed: Mapping[str, float | None]) -> list
     kept: dict[str, dict[str, Kept]] = {}
     for job in jobs:
         if job.done.background in ("plane", "depth-range") and listed.get(job.name) is not None:
-            valid = (read_xyz(job.target / job.name) != 0).all(axis=2)
+            valid = valid_points(read_xyz(job.target / job.name))
             of_class = kept.setdefault(job.folder.split("/")[0], {})
             of_class[f"{job.folder}/{job.stem}"] = measure_kept(valid, job.folder.endswith("/good"))
     return [finding for name, samples in kept.items() for finding in doubts(name, samples)]

@@ -76,9 +76,12 @@ def overlay(rgb: np.ndarray, values: np.ndarray, ends: tuple[float, float]) -> n
     from matplotlib import colormaps
 
     share = unit_range(values, ends)
-    heat = colormaps[HEAT](share)[..., :3] * 255.0
-    opacity = 0.85 * np.clip((share[..., None] - 0.2) / 0.6, 0.0, 1.0)
-    return np.rint((1.0 - opacity) * rgb + opacity * heat).astype(np.uint8)
+    shown = share > 0.2  # elsewhere the image stays as it is
+    picture, share = rgb.copy(), share[shown]
+    heat = colormaps[HEAT](share)[:, :3] * 255.0
+    opacity = 0.85 * np.clip((share[:, None] - 0.2) / 0.6, 0.0, 1.0)
+    picture[shown] = np.rint((1.0 - opacity) * rgb[shown] + opacity * heat).astype(np.uint8)
+    return picture
 
 
 def depth_ends(depth: np.ndarray) -> tuple[float, float]:

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from datasets.sample import Sample, make_sample
 from datasets.scenes import render_scene
-from evaluation.input_check import measure
+from evaluation.input_check import _holes, measure
 from evaluation.input_limits import limits, outside
 
 SIDE = 224
@@ -93,3 +94,13 @@ def test_a_camera_that_was_moved_by_a_twenty_fourth_of_the_frame_is_told() -> No
     assert outside(gear(20), ends) == []
     (told,) = outside(gear(20, moved=10), ends)
     assert told.startswith("image beside its cloud, to the right: ")
+
+
+def test_holes_are_what_filling_fills() -> None:
+    rng = np.random.default_rng(0)
+    for share in (0.4, 0.6, 0.8, 1.1):
+        valid = rng.random((40, 30)) < share
+        labels, sizes = _holes(valid)
+        enclosed = ndimage.binary_fill_holes(valid) & ~valid
+        np.testing.assert_array_equal((sizes > 0)[labels], enclosed)
+        assert sizes.sum() == enclosed.sum()

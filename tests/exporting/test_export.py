@@ -18,6 +18,7 @@ from datasets.scenes.writer import Counts, write_mvtec3d
 from exporting import run as exporting_run
 from exporting.equality import Pair, compare
 from exporting.graph import float32_below, resizing
+from exporting.int8 import quantised
 from inspection.answer import Answer
 from inspection.detector import load_detector
 from inspection.onnx_detector import load_onnx
@@ -147,6 +148,36 @@ def test_both_command_lines_answer_alike(
     assert "its background removed?" in line["reasons"][0]
     with pytest.raises(UserError, match=r"--precision: .*part\.onnx holds its own weights"):
         predict.main([*words, "--precision", "bf16"])
+
+
+@pytest.mark.slow
+def test_mappers_in_8_bits(place: Path, exported: Path, tmp_path: Path) -> None:
+    parts = [(read_rgb(one.rgb), read_xyz(one.xyz)) for one in scan(place / "data", "cap", "train")]
+    small = quantised(onnx.load(str(exported)), ["maps.mappers"], parts[:3])
+    onnx.save(small, str(tmp_path / "int8.onnx"))
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.8 * exported.stat().st_size
+    whole = {
+        one.name for one in small.graph.initializer if one.data_type == onnx.TensorProto.INT8 and len(one.dims) > 1
+    }
+    assert len(whole) == 6  # three layers of each mapper
+    assert all("mappers" in name for name in whole)
+    file, exact = load_onnx(tmp_path / "int8.onnx"), load_onnx(exported)
+    for rgb, xyz in parts[3:]:
+        found, expected = file.predict(rgb, xyz), exact.predict(rgb, xyz)
+        assert 0 < np.abs(found.map - expected.map).max() < 0.1 * expected.map.max()
+
+
+@pytest.mark.slow
+def test_openvino_gives_the_same_maps(place: Path, exported: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(str(exported), "CPU", settings)
+    record = scan(place / "data", "cap", "validation")[0]
+    rgb, xyz = read_rgb(record.rgb), read_xyz(record.xyz)
+    found = compiled({"rgb": rgb[None], "xyz": xyz[None]})
+    expected = load_onnx(exported).predict(rgb, xyz)
+    assert np.abs(found["map"][0] - expected.map).max() < 1e-3 * expected.map.max()
+    assert found["score"][0] == pytest.approx(expected.score, rel=1e-3)
 
 
 @pytest.mark.slow

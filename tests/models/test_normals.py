@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from models.normals import NormalSettings, estimate_normals
+from models.normals import NormalSettings, _highest, estimate_normals
 
 SIDE, PITCH, DISTANCE = 48, 0.0007, 0.5
 SETTINGS = NormalSettings()
@@ -150,3 +151,10 @@ def test_a_batch_is_its_samples_and_an_empty_cloud_has_no_normals() -> None:
         single, single_known = estimate_normals(cloud[None].float(), (cloud != 0).all(dim=0)[None], SETTINGS)
         assert torch.equal(single[0], normals[i])
         assert torch.equal(single_known[0], known[i])
+
+
+def test_the_highest_of_a_window_is_what_pooling_finds() -> None:
+    values = torch.randn(2, 21, 34, generator=torch.Generator().manual_seed(0))
+    for radius in (1, 2, 4):
+        expected = functional.max_pool2d(values[:, None], 2 * radius + 1, 1, radius)[:, 0]
+        assert torch.equal(_highest(values, radius, -100.0), expected)
