@@ -22,7 +22,7 @@ from tqdm import tqdm
 import cfm_inference
 import predict
 from datasets.records import scan
-from tests.forks import fork
+from tests.forks import count_changes, run_or_kill
 from tests.inspection.parts import cloud, image, lines, npy, write_part
 from tests.inspection.stub import Stub, install
 from tests.trained import Trained
@@ -265,39 +265,26 @@ def without_seconds(out: Path) -> dict[str, Any]:
     return found | {"predictions.jsonl": [{**line, "seconds": 0} for line in lines(out)]}
 
 
-def start(parts: Path, out: Path) -> int:
-    """Run the command in a child process; its process id."""
-    return fork(lambda: call(out, "--input", parts))
-
-
 def kill_again_and_again(folder: Path) -> dict[str, int]:
-    """Start, kill at a random moment, start again, until it is through; anew until KILLS are reached.
+    """Start, kill at some change of a file, start again, until it is through; anew until KILLS are reached.
 
     Returns:
         The number of `kills`, and how many of them came `midway`, when some parts had their answers.
     """
-    install(Stub(seconds=0.005))
+    install(Stub())
     parts = folder / "in"
     for index in range(8):
         write_part(parts, f"{index % 2}/{index}", 204 if index % 3 else 100)
     (parts / "0/4.npy").write_bytes(b"broken")
     assert call(folder / "warm", "--input", parts) == 1  # what is imported late is there for the children
-    begin = time.monotonic()
-    assert os.WEXITSTATUS(os.waitpid(start(parts, folder / "whole"), 0)[1]) == 1
-    seconds, whole = time.monotonic() - begin, without_seconds(folder / "whole")
-    rng = random.Random(0)
+    status, changes = count_changes(lambda: call(folder / "whole", "--input", parts))
+    assert status == 1
+    whole = without_seconds(folder / "whole")
+    out, rng = folder / "out", random.Random(0)
     kills = midway = 0
     while kills < KILLS:
-        out = folder / "out"
         shutil.rmtree(out, ignore_errors=True)
-        while True:
-            child = start(parts, out)
-            time.sleep(rng.random() * seconds)
-            os.kill(child, signal.SIGKILL)
-            status = os.waitpid(child, 0)[1]
-            if os.WIFEXITED(status):
-                assert os.WEXITSTATUS(status) == 1
-                break
+        while (status := run_or_kill(lambda: call(out, "--input", parts), changes, rng)) is None:
             kills += 1
             found = without_seconds(out)
             log = found.pop("predictions.jsonl")
@@ -305,6 +292,7 @@ def kill_again_and_again(folder: Path) -> dict[str, int]:
             assert log == whole["predictions.jsonl"][: len(log)]
             assert all(content == whole[name] for name, content in found.items() if Path(name).name[0] != ".")
             assert all(line[part] in found for line in log if "error" not in line for part in ("map", "overlay"))
+        assert status == 1
         assert without_seconds(out) == whole
     return {"kills": kills, "midway": midway}
 
@@ -313,7 +301,7 @@ def kill_again_and_again(folder: Path) -> dict[str, int]:
 def test_killed_runs_go_on_to_the_same_answers(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["kills"] >= KILLS
