@@ -134,7 +134,7 @@ def golden_tokens(
             sample, extractor = golden_samples[case], build_dino_pointmae(mode)
             if case not in images:
                 images[case] = extractor.image(sample.rgb[None])
-            extractor.image.forward = lambda rgb: images[case]
+            extractor.image.forward = lambda rgb: images[case]  # type: ignore[method-assign]
             self[key] = extractor.extract(sample.rgb[None], sample.xyz[None], sample.valid[None])[0]
             return self[key]
 

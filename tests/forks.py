@@ -49,7 +49,7 @@ def run_or_kill(command: Command, changes: int, rng: random.Random) -> int | Non
     Returns:
         Its exit status, or None if it was killed, which it is not where it makes fewer changes.
     """
-    change, calls = rng.randrange(changes), int(2 ** rng.uniform(0, CALLS))  # most files are written in few calls
+    change, calls = rng.randrange(changes), int(2 ** rng.uniform(0, CALLS)) - 1  # most files are written in few calls
 
     def doomed() -> int:
         left, process = [change, calls], os.getpid()
@@ -58,7 +58,9 @@ def run_or_kill(command: Command, changes: int, rng: random.Random) -> int | Non
             if _is_change(event, arguments):
                 left[0] -= 1
                 if left[0] == -1:
-                    sys.setprofile(at_call)  # of this thread
+                    if not calls:
+                        os.kill(process, signal.SIGKILL)  # before it
+                    sys.setprofile(at_call)  # of this thread; the first call is the change itself
 
         def at_call(frame: FrameType, event: str, argument: Any) -> None:
             left[1] -= 1

@@ -284,7 +284,7 @@ def kill_again_and_again(folder: Path) -> dict[str, int]:
     kills = midway = 0
     while kills < KILLS:
         shutil.rmtree(out, ignore_errors=True)
-        while (status := run_or_kill(lambda: call(out, "--input", parts), changes, rng)) is None:
+        while (ended := run_or_kill(lambda: call(out, "--input", parts), changes, rng)) is None:
             kills += 1
             found = without_seconds(out)
             log = found.pop("predictions.jsonl")
@@ -292,7 +292,7 @@ def kill_again_and_again(folder: Path) -> dict[str, int]:
             assert log == whole["predictions.jsonl"][: len(log)]
             assert all(content == whole[name] for name, content in found.items() if Path(name).name[0] != ".")
             assert all(line[part] in found for line in log if "error" not in line for part in ("map", "overlay"))
-        assert status == 1
+        assert ended == 1
         assert without_seconds(out) == whole
     return {"kills": kills, "midway": midway}
 

@@ -120,7 +120,7 @@ def kill_again_and_again(name: str, folder: Path) -> dict[str, int]:
         source = folder / f"source{runs}"
         shutil.copytree(folder / "raw", source)
         target = source if in_place else folder / f"target{runs}"
-        while (status := run_or_kill(partial(command, source, target), changes, rng)) is None:
+        while (ended := run_or_kill(partial(command, source, target), changes, rng)) is None:
             kills += 1
             found = tree(target)
             check_whole(found, before if in_place else {}, after)
@@ -129,7 +129,7 @@ def kill_again_and_again(name: str, folder: Path) -> dict[str, int]:
             if in_place and files == after:  # killed when all was done but its traces removed: another run is refused
                 break
         else:
-            assert status == 0
+            assert ended == 0
             assert tree(target) == after
         assert in_place or tree(source) == before
         runs += 1

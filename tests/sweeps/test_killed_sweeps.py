@@ -69,12 +69,12 @@ def kill_again_and_again(folder: Path) -> dict[str, int]:
     while kills < KILLS:
         (grid.parent / "trace").unlink()
         output, own = folder / f"out{sweeps}", 0
-        while (status := run_or_kill(partial(run, grid, output), changes, rng)) is None:
+        while (ended := run_or_kill(partial(run, grid, output), changes, rng)) is None:
             own += 1
             midway += any((output / "jobs").glob(f"*/{LOCK}"))
             assert "failed" not in counts(grid, output)
             wait_for_none(grid)  # none outlives the sweep
-        assert status == 0
+        assert ended == 0
         assert counts(grid, output) == {"finished": len(POINTS)}
         assert (output / "stubs/table.csv").read_bytes() == reference
         assert {*trace(grid.parent)} == {*POINTS}
