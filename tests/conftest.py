@@ -3,8 +3,11 @@
 What only some tests need is imported in the fixtures, so that a machine without it runs the others.
 """
 
+import copy
 import importlib.util
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from models.cfm.detector import CrossmodalDetector
@@ -70,7 +74,8 @@ def vit_state() -> dict[str, Tensor]:
     """Stand-in weights of DINO ViT-B/8 under the names of the public file."""
     from models.extractors.dino import DinoEncoder
 
-    return recipe_state("rgb", shapes_of(DinoEncoder().vit))
+    with torch.device("meta"):  # only the shapes are asked for
+        return recipe_state("rgb", shapes_of(DinoEncoder().vit))
 
 
 @pytest.fixture(scope="session")
@@ -101,10 +106,12 @@ def build_dino_pointmae(
     from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings
     from models.extractors.point_mae import PointMAEEncoder
 
+    whole = DinoEncoder(), PointMAEEncoder()
+    whole[0].vit.load_state_dict(vit_state)
+    whole[1].load_state_dict(point_mae_state)
+
     def build(mode: str = "eval", keep_blocks: int = 12, precision: str = "fp32") -> DinoPointMAE:
-        image, cloud = DinoEncoder(), PointMAEEncoder()
-        image.vit.load_state_dict(vit_state)
-        cloud.load_state_dict(point_mae_state)
+        image, cloud = copy.deepcopy(whole)
         for encoder in (image, cloud):
             encoder.prune(keep_blocks)
             encoder.set_precision(DTYPES[precision])
@@ -119,12 +126,16 @@ def golden_tokens(
 ) -> dict[tuple[str, str], Tokens]:
     """Tokens by case and extractor mode, one sample at a time; each is made when it is first asked for."""
 
+    images: dict[str, Tensor] = {}  # what the image encoder says, which no mode changes
+
     class Found(dict[tuple[str, str], Tokens]):
         def __missing__(self, key: tuple[str, str]) -> Tokens:
             case, mode = key
-            sample = golden_samples[case]
-            batch = sample.rgb[None], sample.xyz[None], sample.valid[None]
-            self[key] = build_dino_pointmae(mode).extract(*batch)[0]
+            sample, extractor = golden_samples[case], build_dino_pointmae(mode)
+            if case not in images:
+                images[case] = extractor.image(sample.rgb[None])
+            extractor.image.forward = lambda rgb: images[case]  # type: ignore[method-assign]
+            self[key] = extractor.extract(sample.rgb[None], sample.xyz[None], sample.valid[None])[0]
             return self[key]
 
     return Found()
@@ -160,8 +171,36 @@ def make_random_tokens() -> Callable[[int], Tokens]:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> "Trained":
-    """Detectors of both methods on a few generated scenes; not to be changed."""
-    from tests.trained import train_both
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """(name, make) -> a folder that `make` fills, once for all processes of the tests; not to be changed."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of all workers
 
-    return train_both(tmp_path_factory.mktemp("trained"))
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        place, done = root / "shared" / name, root / "shared" / f"{name}.done"
+        place.parent.mkdir(exist_ok=True)
+        with FileLock(f"{place}.lock"):
+            if not done.exists():
+                shutil.rmtree(place, ignore_errors=True)  # of a worker that was stopped
+                place.mkdir()
+                make(place)
+                done.touch()
+        return place
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(shared: Callable[[str, Callable[[Path], object]], Path]) -> "Trained":
+    """Detectors of both methods on a few generated scenes; not to be changed."""
+    from tests.trained import Trained, train_both
+
+    return Trained(shared("trained", train_both))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: a worker takes a file at a time, and none shall begin a long one at the end."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)

@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash setup.sh --dev
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 # torch takes the first
-exec .venv/bin/python -m pytest -n logical --maxprocesses 8 --dist worksteal "$@" # a process takes up to 2.5 GB
+exec .venv/bin/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder "$@" # a process takes up to 2.5 GB

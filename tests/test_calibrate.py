@@ -210,18 +210,19 @@ def test_resume_adds_thresholds_to_a_finished_run(method: str, trained: Trained,
 def test_without_a_validation_split_training_images_are_kept_back_and_it_is_said(
     method: str, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(trained.scenes / "cap/train", tmp_path / "data/cap/train")
+    later = shutil.ignore_patterns("00[4-7].*")  # four are enough
+    shutil.copytree(trained.scenes / "cap/train", tmp_path / "data/cap/train", ignore=later)
     words = ["--dataset_path", str(tmp_path / "data"), "--class_name", "cap", "--epochs_no", "1", "--batch_size", "4"]
     words += ["--checkpoint_savepath", str(tmp_path), "--device", "cpu"]
     train, options = {
         "CFM": (cfm_training.main, ["--extractor", "handcrafted"]),
         "DBMRNet": (dbmrnet_training.main, ["--preset", "small"]),
     }[method]
-    assert train([*words, *options, "--hold_out", "0.25"]) == 0
+    assert train([*words, *options, "--hold_out", "0.5"]) == 0
     assert "There is no validation split: training images were kept back" in capsys.readouterr().out
     settings = json.loads((tmp_path / f"cap/{method}_cap_1ep_4bs.json").read_text())
     scores = load_scores(tmp_path / f"cap/{method}_thresholds_cap_1ep_4bs.json")
-    assert (settings["images"], len(scores.maxima), scores.source) == (6, 2, "hold-out")
+    assert (settings["images"], len(scores.maxima), scores.source) == (2, 2, "hold-out")
     assert load_detector(tmp_path / "cap", device="cpu").thresholds == scores.thresholds()
 
     made = {path: path.read_bytes() for path in (tmp_path / "cap").iterdir()}

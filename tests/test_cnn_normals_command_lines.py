@@ -37,8 +37,13 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two updates a step."""
-    monkeypatch.setattr(training, "UPDATES", 16)
+    """Two updates a step, of a tenth of the pixels."""
+    shorten(monkeypatch)
+
+
+def shorten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(training, "UPDATES", 16)
+    patch.setattr(training, "CELLS", 16 * 1024)
 
 
 def train(scenes: Path, folder: Path, *more: str) -> Path:
@@ -53,7 +58,7 @@ def train(scenes: Path, folder: Path, *more: str) -> Path:
 def trained(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint on the scenes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "UPDATES", 16)
+        shorten(patch)
         return train(scenes, tmp_path_factory.mktemp("checkpoints"))
 
 

@@ -34,6 +34,17 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return raw.with_name("raw_preprocessed")
 
 
+@pytest.fixture(scope="module")
+def few(scenes: Path) -> Path:
+    """The same with two good and two bad parts to test."""
+    target = scenes.with_name("few")
+    shutil.copytree(scenes, target)
+    for defect in sorted((target / "cap/test").iterdir()):
+        if defect.name not in ("good", "hole", "paint"):
+            shutil.rmtree(defect)
+    return target
+
+
 def train(scenes: Path, folder: Path, *options: str) -> int:
     """A short training with preset small."""
     words = ["--dataset_path", str(scenes), "--checkpoint_savepath", str(folder), "--preset", "small", *options]
@@ -125,10 +136,10 @@ def test_saved_maps_have_the_figures_of_the_result_file(scenes: Path, trained: P
     assert abs(figures["native"]["au_pro"] - figures["grid"]["au_pro"]) < 0.02
 
 
-def test_score_fusion_and_checkpoint_change_the_result(scenes: Path, trained: Path, tmp_path: Path) -> None:
+def test_score_fusion_and_checkpoint_change_the_result(few: Path, trained: Path, tmp_path: Path) -> None:
     found = {}
     for options in ((), ("--score", "both"), ("--fusion", "product"), ("--checkpoint", "best")):
-        assert infer(scenes, trained, tmp_path / "_".join(options), *options) == 0
+        assert infer(few, trained, tmp_path / "_".join(options), *options) == 0
         result = json.loads((tmp_path / "_".join(options) / "q/cap_2ep_3bs.json").read_text())
         found[options] = [sample["raw_max"] for sample in result["samples"]]
     assert found[()] != found["--score", "both"]
@@ -164,15 +175,15 @@ def test_evaluation_reserves_its_files_before_it_begins(
 
 
 def test_training_images_are_kept_with_the_checkpoint_and_not_in_results(
-    scenes: Path, trained: Path, tmp_path: Path
+    few: Path, trained: Path, tmp_path: Path
 ) -> None:
     settings = json.loads((trained / "cap/DBMRNet_cap_2ep_3bs.json").read_text())
-    good = scenes / "cap/train/good"
+    good = few / "cap/train/good"
     assert settings["training_images"] == {
         f"{i:03d}": f"{sha256_file(good / f'rgb/{i:03d}.png')} {sha256_file(good / f'xyz/{i:03d}.tiff')}"
         for i in range(5)
     }
-    assert infer(scenes, trained, tmp_path) == 0
+    assert infer(few, trained, tmp_path) == 0
     made = json.loads((tmp_path / "q/cap_2ep_3bs.json").read_text())["config"]["training"]
     assert made == {key: value for key, value in settings.items() if key != "training_images"}
 

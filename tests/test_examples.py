@@ -80,7 +80,7 @@ def test_compare_runs(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     common = ["cfm_inference.py", "--dataset_path", str(trained.scenes), "--class_name", "cap", "--device", "cpu"]
-    common += ["--checkpoint_folder", str(trained.checkpoints / "cfm"), "--epochs_no", "8"]
+    common += ["--checkpoint_folder", str(trained.cfm.parent), "--epochs_no", "8"]
     for aggregation in ("product", "2d"):
         assert (
             run_here([*common, "--aggregation", aggregation, "--quantitative_folder", str(tmp_path / aggregation)]) == 0

@@ -302,7 +302,8 @@ def damage(content: bytes, rng: random.Random) -> bytes:
     extreme = rng.choice([b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\0", b"\0\0\0\x80", b"\x01\0\0\0"])
     deep, long = b"[" * 5000, b"9" * 5000
     words = [b"NaN", b"1e999", b"-1", b"0", b"null", b'"x"', b"[]", b"{}", b"&a [*a]", b"../..", deep, long]
-    number = rng.choice([index for index, byte in enumerate(content) if chr(byte).isdigit()] or [place])
+    digits = np.flatnonzero(np.isin(np.frombuffer(content, np.uint8), [*b"0123456789"]))
+    number = int(rng.choice(digits)) if len(digits) else place
     choices: list[Callable[[], bytes]] = [
         lambda: content[:place],
         lambda: content[: rng.randrange(min(len(content), 64))],

@@ -22,7 +22,7 @@ from tqdm import tqdm
 import cfm_inference
 import predict
 from datasets.records import scan
-from tests.forks import fork
+from tests.forks import count_changes, run_or_kill
 from tests.inspection.onnx_stub import write_stub
 from tests.inspection.parts import cloud, image, lines, npy, write_part
 from tests.inspection.stub import Stub, install
@@ -270,13 +270,8 @@ def without_seconds(out: Path) -> dict[str, Any]:
     return found | {"predictions.jsonl": [{**line, "seconds": 0} for line in lines(out)]}
 
 
-def start(parts: Path, out: Path, checkpoint: str) -> int:
-    """Run the command in a child process; its process id."""
-    return fork(lambda: call(out, "--input", parts, checkpoint=checkpoint))
-
-
 def kill_again_and_again(folder: Path, exported: bool) -> dict[str, int]:
-    """Start, kill at a random moment, start again, until it is through; anew until KILLS are reached.
+    """Start, kill at some change of a file, start again, until it is through; anew until KILLS are reached.
 
     Args:
         exported: an exported file, which looks at parts side by side, instead of the stub.
@@ -286,30 +281,21 @@ def kill_again_and_again(folder: Path, exported: bool) -> dict[str, int]:
     """
     checkpoint = str(write_stub(folder / "part.onnx")) if exported else STUB
     if not exported:
-        install(Stub(seconds=0.005))
+        install(Stub())
     parts = folder / "in"
     for index in range(8):
         write_part(parts, f"{index % 2}/{index}", 204 if index % 3 else 100)
     (parts / "0/4.npy").write_bytes(b"broken")
-    assert (
-        call(folder / "warm", "--input", parts, checkpoint=checkpoint) == 1
-    )  # what is imported late is there for the children
-    begin = time.monotonic()
-    assert os.WEXITSTATUS(os.waitpid(start(parts, folder / "whole", checkpoint), 0)[1]) == 1
-    seconds, whole = time.monotonic() - begin, without_seconds(folder / "whole")
-    rng = random.Random(0)
+    # What is imported late is there for the children.
+    assert call(folder / "warm", "--input", parts, checkpoint=checkpoint) == 1
+    status, changes = count_changes(lambda: call(folder / "whole", "--input", parts, checkpoint=checkpoint))
+    assert status == 1
+    whole = without_seconds(folder / "whole")
+    out, rng = folder / "out", random.Random(0)
     kills = midway = 0
     while kills < KILLS:
-        out = folder / "out"
         shutil.rmtree(out, ignore_errors=True)
-        while True:
-            child = start(parts, out, checkpoint)
-            time.sleep(rng.random() * seconds)
-            os.kill(child, signal.SIGKILL)
-            status = os.waitpid(child, 0)[1]
-            if os.WIFEXITED(status):
-                assert os.WEXITSTATUS(status) == 1
-                break
+        while (ended := run_or_kill(lambda: call(out, "--input", parts, checkpoint=checkpoint), changes, rng)) is None:
             kills += 1
             found = without_seconds(out)
             log = found.pop("predictions.jsonl")
@@ -317,6 +303,7 @@ def kill_again_and_again(folder: Path, exported: bool) -> dict[str, int]:
             assert log == whole["predictions.jsonl"][: len(log)]
             assert all(content == whole[name] for name, content in found.items() if Path(name).name[0] != ".")
             assert all(line[part] in found for line in log if "error" not in line for part in ("map", "overlay"))
+        assert ended == 1
         assert without_seconds(out) == whole
     return {"kills": kills, "midway": midway}
 

@@ -1,5 +1,6 @@
 """The benchmark programs run and report what they promise. No figure of time is judged."""
 
+import copy
 import json
 import sys
 from pathlib import Path
@@ -38,18 +39,19 @@ def setting(tmp_path: Path) -> Setting:
     return Setting("cpu", tmp_path)
 
 
+@pytest.fixture(scope="module")
+def pruned() -> Any:
+    """Encoders of one block."""
+    pair = cases.encoders()
+    for encoder in pair:
+        encoder.prune(1)
+    return pair
+
+
 @pytest.fixture
-def one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_block(pruned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Encoders of one block, single images."""
-    full = cases.encoders
-
-    def encoders(seed: int = 0) -> Any:
-        pair = full(seed)
-        for encoder in pair:
-            encoder.prune(1)
-        return pair
-
-    monkeypatch.setattr(cases, "encoders", encoders)
+    monkeypatch.setattr(cases, "encoders", lambda seed=0: copy.deepcopy(pruned))
     monkeypatch.setattr(cases, "FILES", {"cpu": 1})
     monkeypatch.setattr(cases, "TRAINING_BATCH", 1)
 

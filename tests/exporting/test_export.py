@@ -43,6 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words += ["cpu", "--epochs_no", "1", "--checkpoint_savepath", str(folder / "runs")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "UPDATES", 4)
+        patch.setattr(training, "CELLS", 4 * 1024)
         assert cfm_training.main(words) == 0
     return folder
 

@@ -1,6 +1,9 @@
 """The frozen extractors: repeatable, independent of the batch, equal to the dense implementation, prunable."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -55,34 +58,31 @@ def test_blocks_equal_the_plain_version(encoder: PointMAEEncoder, point_mae_stat
         torch.testing.assert_close(found[i], expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("depth", [12, 8, 4, 1])
-def test_pruned_encoders_keep_the_first_blocks(
-    depth: int, point_mae_state: dict[str, Tensor], vit_state: dict[str, Tensor]
-) -> None:
-    cloud, image = PointMAEEncoder(), DinoEncoder()
-    cloud.load_state_dict(point_mae_state)
-    image.vit.load_state_dict(vit_state)
+def test_pruned_encoders_keep_the_first_blocks(build_dino_pointmae: Build) -> None:
+    cloud, vit = build_dino_pointmae().cloud, build_dino_pointmae().image.vit
     generator = torch.Generator().manual_seed(2)
     groups, centres = torch.randn(1, 8, 384, generator=generator), torch.rand(1, 8, 3, generator=generator)
     outputs, x = [], groups
-    for block in cloud.blocks.blocks[:depth]:
+    for block in cloud.blocks.blocks:
         x = block(x + cloud.pos_embed(centres))
         outputs.append(cloud.norm(x))
-    expected = torch.cat([outputs[i] for i in CHOSEN_BLOCKS.get(depth, (depth - 1,))], dim=2)
-
+    depths = (1, 4, 8, 12)
     pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(3))
-    features = image.vit.forward_intermediates(pixels, indices=[depth - 1], norm=True, intermediates_only=True)[0]
-
-    cloud.prune(depth)
-    image.prune(depth)
-    assert cloud.width == expected.shape[2] == (384 if depth == 1 else 1152)
-    assert torch.equal(cloud(groups, centres), expected)
-    torch.testing.assert_close(image(pixels), features.flatten(2).transpose(1, 2), rtol=1e-4, atol=1e-4)
+    features = vit.forward_intermediates(pixels, indices=[d - 1 for d in depths], norm=True, intermediates_only=True)
+    for depth, feature in zip(depths, features, strict=True):
+        kept = build_dino_pointmae(keep_blocks=depth)
+        expected = torch.cat([outputs[i] for i in CHOSEN_BLOCKS.get(depth, (depth - 1,))], dim=2)
+        assert kept.cloud.width == expected.shape[2] == (384 if depth == 1 else 1152)
+        assert torch.equal(kept.cloud(groups, centres), expected)
+        found = kept.image(pixels)
+        torch.testing.assert_close(found, feature.flatten(2).transpose(1, 2), rtol=1e-4, atol=1e-4)
 
 
 def test_nothing_learns(encoder: PointMAEEncoder, point_mae_state: dict[str, Tensor]) -> None:
     encoder.describe_groups(offsets(10), current_statistics=True)
-    for module in (encoder, DinoEncoder()):
+    with torch.device("meta"):
+        image = DinoEncoder()
+    for module in (encoder, image):
         assert not module.training
         assert not any(parameter.requires_grad for parameter in module.parameters())
     name = "encoder.first_conv.1.running_mean"
@@ -97,19 +97,24 @@ def test_in_a_batch_each_cloud_is_normalised_by_its_own_statistics(
     torch.testing.assert_close(batch[1].xyz.tokens, alone.xyz.tokens, rtol=1e-4, atol=1e-4)
 
 
+@pytest.fixture(scope="module")
+def vit(build_dino_pointmae: Build, golden_samples: dict[str, Sample]) -> Any:
+    """The image network, which has looked at the plank: no mode changes what it says."""
+    seen = build_dino_pointmae().image.vit.forward_features(golden_samples["plank"].rgb[None])
+    return SimpleNamespace(forward_features=lambda rgb: seen)
+
+
 # Slow: the paper's networks have one size, and what they are compared with is dense.
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_whole_method_equals_the_dense_implementation(
     mode: str,
-    build_dino_pointmae: Build,
+    vit: Any,
     golden_samples: dict[str, Sample],
     golden_tokens: dict[tuple[str, str], Tokens],
     point_mae_state: dict[str, Tensor],
-    golden_detector: Callable[..., CrossmodalDetector],
 ) -> None:
-    sample, tokens, detector = golden_samples["plank"], golden_tokens["plank", mode], golden_detector()
-    vit = build_dino_pointmae(mode).image.vit
+    sample, tokens = golden_samples["plank"], golden_tokens["plank", mode]
     dense = plain_cfm.extract(sample.rgb, sample.xyz, sample.valid, vit, point_mae_state, mode)
     assert torch.equal(tokens.foreground, dense.foreground.nonzero().flatten())
     features = tokens.rgb.lifted(), tokens.xyz.lifted()
@@ -118,6 +123,10 @@ def test_whole_method_equals_the_dense_implementation(
     if mode == "batchnorm":  # changes no more than the features
         return
 
+    # Maps and losses of a few of the features: tests/golden has them of all.
+    dense = plain_cfm.PlainFeatures(dense.rgb[:, :24], dense.xyz[:, :36], dense.foreground)
+    rgb, xyz = (replace(part, tokens=part.tokens[:, :n]) for part, n in ((tokens.rgb, 24), (tokens.xyz, 36)))
+    tokens, detector = replace(tokens, rgb=rgb, xyz=xyz), CrossmodalDetector(24, 36, "mlp", "fp32")
     states = detector.rgb_to_xyz.state_dict(), detector.xyz_to_rgb.state_dict()
     psi_2d, psi_3d, smoothed = plain_cfm.anomaly_maps(dense, *states)
     found = detector.predict(tokens)
@@ -131,12 +140,11 @@ def test_whole_method_equals_the_dense_implementation(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_cloud_without_points_scores_zero(
-    mode: str, build_dino_pointmae: Build, golden_detector: Callable[..., CrossmodalDetector]
-) -> None:
+def test_cloud_without_points_scores_zero(mode: str, build_dino_pointmae: Build) -> None:
     empty = torch.zeros(1, 3, 224, 224), torch.zeros(1, 3, 224, 224), torch.zeros(1, 224, 224, dtype=torch.bool)
-    (tokens,) = build_dino_pointmae(mode).extract(*empty)
+    extractor = build_dino_pointmae(mode, keep_blocks=1)
+    (tokens,) = extractor.extract(*empty)
     assert len(tokens.foreground) == 0
-    found = golden_detector().predict(tokens)
+    found = CrossmodalDetector(extractor.rgb_width, extractor.xyz_width, "mlp", "fp32").predict(tokens)
     assert found.image_score() == 0
     assert not found.smoothed.any()

@@ -127,7 +127,7 @@ def test_fingerprint_and_state_are_all_that_the_tokens_depend_on(case: Case) -> 
     assert json.loads(json.dumps(found)) == found
     assert found["extractor"] == case.name
     state = case.extractor.state_dict()
-    for given in (state, dict(reversed(state.items()))):  # files keep no order
+    for given in (state, dict(reversed(state.items()))) if state else ({},):  # files keep no order
         again = case.build(given)
         assert again.fingerprint() == found
         (tokens,) = extract_batch([case.sample(7)], again, CPU)

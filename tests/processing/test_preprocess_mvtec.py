@@ -2,12 +2,9 @@
 
 import itertools
 import json
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,7 @@ from datasets.sample import load_sample
 from processing import preprocess_mvtec
 from processing.background.clean_files import Job, Outcome
 from processing.preprocess_mvtec import main
-from tests.processing.tools import tree
+from tests.processing.tools import kill_with_workers, tree
 from utils.errors import UserError
 from utils.files import LOCK
 
@@ -199,35 +196,24 @@ def test_in_place_run_killed_between_images_and_cloud_is_repaired(raw: Path) -> 
     assert tree(raw) == finished
 
 
-# Slow: processes are started, killed and started again, each with all its imports.
-@pytest.mark.slow
 @pytest.mark.parametrize("options", [("--family", "b"), ("--family", "a", "--in_place")])
 def test_killed_run_leaves_no_half_file_and_resumes(
     tmp_path: Path, write_dataset: Callable[..., Path], options: tuple[str, ...]
 ) -> None:
-    raw = write_dataset(tmp_path / "raw", count=6, size=(150, 200))
+    raw = write_dataset(tmp_path / "raw", count=3)
     reference = tmp_path / "reference"
     preprocess(raw, *options[:2], "--target_dir", reference)
     before, after = tree(raw), tree(reference)
     target = raw if "--in_place" in options else tmp_path / "raw_preprocessed"
-    command = [sys.executable, str(ROOT / "processing/preprocess_mvtec.py"), str(raw), "--workers", "2", *options]
-    rng = random.Random(0)
-    kills = 0
-    for wanted in (3, 12):
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            while process.poll() is None and finished_clouds(target, after) < wanted:
-                time.sleep(0.02)
-            time.sleep(rng.random() * 0.02)
-            process.kill()
-        kills += process.returncode == -signal.SIGKILL
-        time.sleep(0.5)  # the workers notice
+    for done in (2, 3):
+        kill_with_workers("preprocess_mvtec", [str(raw), *options], done)
         for name, content in tree(target).items():
             if name == "preprocessing.json":
                 assert json.loads(content)["complete"] is False
             elif ".tmp." not in name and name != LOCK:
                 assert content in (after[name], before.get(name) if target == raw else None), name
-    assert kills == 2
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert finished_clouds(target, after) >= 5
+    assert preprocess(raw, *options) == 0
     assert tree(target) == after
 
 

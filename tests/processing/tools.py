@@ -1,5 +1,8 @@
 """What several tests of data preparation need."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,31 @@ from PIL import Image
 
 from processing import convert_rgbd
 
+ROOT = Path(__file__).resolve().parents[2]
 LAYOUT = "{split}/{defect}/{stem}"
+KILLED = """
+import os, signal, sys
+from processing import bulk, COMMAND
+samples = bulk.run_parallel
+
+
+def doomed(*arguments):
+    for number, sample in enumerate(samples(*arguments), 1):
+        if number == DONE:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield sample
+
+
+bulk.run_parallel = doomed
+COMMAND.main(sys.argv[1:])
+"""
+
+
+def kill_with_workers(command: str, words: list[str], done: int) -> None:
+    """Run a command of `processing` that is killed when so many samples are done, until its workers have ended too."""
+    code = KILLED.replace("COMMAND", command).replace("DONE", str(done))
+    ended = subprocess.run([sys.executable, "-c", code, *words, "--workers", "2"], cwd=ROOT, capture_output=True)
+    assert ended.returncode == -signal.SIGKILL  # the output that has ended is that of the workers too
 
 
 def tree(root: Path) -> dict[str, bytes]:
