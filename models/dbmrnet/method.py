@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from models.token_store import GridSample
 
 NAMED = (
-    ("preset", "sizes of the network: 19.8, 3.9 and 1.7 million parameters"),
+    ("preset", "sizes of the network: 20.2, 4.3 and 2.1 million parameters"),
     ("view", "see the square around the object, or the whole image"),
     ("sampler", "how points are drawn; geometry: more where normals change"),
     ("masked_centres", "xyi: z of a hidden centre is interpolated; xyz: it is given away"),
