@@ -17,6 +17,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.dbmrnet.descriptors import CELLS, WIDTH
 from models.dbmrnet.inputs import Inputs
@@ -140,10 +141,10 @@ class LocalReconstruction(nn.Module):
         other = self._standardised(take(inputs.descriptors[:, 1 - m], cells), 1 - m)
         true = self._whitened(take(inputs.descriptors[:, m], cells), m)
         around = self._around(inputs, cells, m)
-        parts = disjoint_masks(len(AROUND), PASSES, 1, torch.Generator().manual_seed(0)).visible.to(cells.device)
+        parts = disjoint_masks(len(AROUND), PASSES, 1, torch.Generator().manual_seed(0)).kept.to(cells.device)
         total = torch.zeros(cells.shape, device=cells.device)
-        for seen in parts:
-            expected, log_scale = self._expect(other, *around, seen, m)
+        for part in parts:
+            expected, log_scale = self._expect(other, *around, None, m, part)
             total += ((true - expected) * torch.exp(-log_scale)).square().mean(dim=2)
         return total / PASSES
 
@@ -165,17 +166,31 @@ class LocalReconstruction(nn.Module):
         """(…, W) of modality m: uncorrelated numbers of variance 1 over nominal cells."""
         return self._standardised(descriptors, m) @ self.whitening[m]
 
-    def _expect(self, other: Tensor, around: Tensor, known: Tensor, seen: Tensor, m: int) -> tuple[Tensor, Tensor]:
+    def _expect(
+        self, other: Tensor, around: Tensor, known: Tensor, seen: Tensor | None, m: int, part: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Expected whitened descriptors of modality m and logarithms of their errors, (…, W) each.
 
         Args:
             other: (…, W) standardised descriptors of the other modality at the cells.
             around, known: see `_around`.
-            seen: bool, broadcast to `known`; what is not seen around is 0.
+            seen: bool as `known`, None where all are; what is not seen around is 0.
+            part: indices of cells around; the others are not seen, and not computed with.
         """
-        flags = known & seen
-        given = torch.cat([other, around.masked_fill(~flags[..., None], 0).flatten(-2), flags.float()], dim=-1)
-        expected, log_scale = self.heads[m](given).chunk(2, dim=-1)
+        layers: list[nn.Module] = [*self.heads[m].children()]
+        first = layers[0]
+        assert isinstance(first, nn.Linear)
+        weight: Tensor = first.weight
+        if part is not None:
+            around, known = around[..., part, :], known[..., part]
+            summaries, flags = weight[:, WIDTH : -len(AROUND)].unflatten(1, (-1, SUMMARY)), weight[:, -len(AROUND) :]
+            weight = torch.cat([weight[:, :WIDTH], summaries[:, part].flatten(1), flags[:, part]], dim=1)
+        given = known if seen is None else known & seen
+        x = torch.cat([other, around.masked_fill(~given[..., None], 0).flatten(-2), given.float()], dim=-1)
+        x = functional.linear(x, weight, first.bias)
+        for layer in layers[1:]:
+            x = layer(x)
+        expected, log_scale = x.chunk(2, dim=-1)
         return expected, log_scale.clamp(*LOG_SCALES)
 
 

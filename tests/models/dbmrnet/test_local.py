@@ -10,6 +10,7 @@ from datasets.sample import Sample
 from models.dbmrnet.descriptors import CELLS, WIDTH
 from models.dbmrnet.inputs import Inputs, prepare
 from models.dbmrnet.local import AROUND, PASSES, SHRINKAGE, SUMMARY, LocalReconstruction
+from models.dbmrnet.masking import disjoint_masks
 from models.dbmrnet.scoring import to_pixels
 from models.dbmrnet.settings import ModelSettings
 
@@ -77,28 +78,28 @@ def test_loss_and_errors_by_hand(log_scale: float, inputs: Inputs) -> None:
 @pytest.mark.parametrize("modality", [0, 1])
 def test_what_an_expectation_sees(modality: int, inputs: Inputs) -> None:
     """Of its own modality the cells around on the object, each in one of the passes; of the other its own place."""
-    made = LocalReconstruction()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = LocalReconstruction()
     made.fit(inputs)
     covered = inputs.covered[0].view(CELLS, CELLS)
     row, column = 32, 33
-    cell = torch.tensor([[row * CELLS + column]])
-    one = inputs.select(torch.tensor([0]))
-    seen: list[torch.Tensor] = []
-    made.heads[modality].register_forward_hook(lambda head, args, found: seen.append(args[0]))
-    made._cell_errors(one, cell, modality)
-    own, other = (one.descriptors[0, m].float().view(CELLS, CELLS, WIDTH) for m in (modality, 1 - modality))
-    flags = torch.stack([given[0, 0, -len(AROUND) :] for given in seen])
-    assert len(seen) == PASSES
-    assert flags.sum(dim=0).tolist() == [float(covered[row + down, column + right]) for down, right in AROUND]
-    for given in seen:
-        expected = ((other[row, column] - made.mean[1 - modality]) / made.deviation[1 - modality]).clamp(-8, 8)
-        torch.testing.assert_close(given[0, 0, :WIDTH], expected)
-        summaries = given[0, 0, WIDTH : -len(AROUND)].unflatten(0, (len(AROUND), SUMMARY))
-        for (down, right), summary, flag in zip(AROUND, summaries, given[0, 0, -len(AROUND) :], strict=True):
-            scaled = (own[row + down, column + right] - made.mean[modality]) / made.deviation[modality]
-            torch.testing.assert_close(
-                summary, (scaled @ made.components[modality]).clamp(-8, 8) * flag, rtol=0, atol=1e-3
-            )
+    own, other = (inputs.descriptors[0, m].float().view(CELLS, CELLS, WIDTH) for m in (modality, 1 - modality))
+    there = ((other[row, column] - made.mean[1 - modality]) / made.deviation[1 - modality]).clamp(-8, 8)
+    true = ((own[row, column] - made.mean[modality]) / made.deviation[modality]).clamp(-8, 8)
+    errors = []
+    parts = disjoint_masks(len(AROUND), PASSES, 1, torch.Generator().manual_seed(0)).visible
+    assert parts.sum(dim=0).tolist() == [1] * len(AROUND)
+    for part in parts:
+        summaries, flags = torch.zeros(len(AROUND), SUMMARY), torch.zeros(len(AROUND))
+        for i, (down, right) in enumerate(AROUND):
+            if part[i] and covered[row + down, column + right]:
+                scaled = (own[row + down, column + right] - made.mean[modality]) / made.deviation[modality]
+                summaries[i], flags[i] = (scaled @ made.components[modality]).clamp(-8, 8), 1
+        expected, log_scale = made.heads[modality](torch.cat([there, summaries.flatten(), flags])).chunk(2)
+        errors.append(((true @ made.whitening[modality] - expected) / log_scale.exp()).square().mean())
+    found = made._cell_errors(inputs.select(torch.tensor([0])), torch.tensor([[row * CELLS + column]]), modality)
+    torch.testing.assert_close(found, torch.stack(errors).mean()[None, None], rtol=1e-3, atol=0)
 
 
 def test_cells_beyond_the_square_are_not_seen(inputs: Inputs) -> None:
