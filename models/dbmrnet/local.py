@@ -5,8 +5,8 @@ its own around it, beyond what the finer half of its scales looks at. From some 
 learns no more than a blur of hidden pixels; descriptors are learnt within a minute from as many. The error is measured
 in units of the one that is usual for such a place: at rims, threads or glossy spots much is usual.
 
-Half of the cells around are hidden too. At inference each half is seen in a pass of its own: a defect among the cells
-seen spoils the expectation of good ones around it, and it lies in one half or the other.
+Two thirds of the cells around are hidden too, for some cells all. At inference each third is seen in a pass of its own,
+and in one pass nothing: a defect among the cells seen spoils the expectation of good ones around it.
 
 Sources: descriptors as what is to be rebuilt, MaskFeat (Wei et al., CVPR 2022); one modality from the other, CFM
 (Costanzino et al., CVPR 2024); mean and deviation from one network (Nix and Weigend, ICNN 1994); inputs hidden at
@@ -35,6 +35,9 @@ SUMMARY = 32
 
 PASSES = 3
 """Disjoint parts of the cells around, each seen by itself; in training one of as many is seen at random."""
+
+ALONE = 0.25
+"""Share of the cells drawn that see nothing around."""
 
 INNER = 256
 CELLS_DRAWN = 128
@@ -111,6 +114,7 @@ class LocalReconstruction(nn.Module):
         for m in range(2):
             kept = torch.rand(*cells.shape, WIDTH, generator=generator).to(covered.device) >= HIDDEN
             seen = torch.rand(*cells.shape, len(AROUND), generator=generator).to(covered.device) < 1 / PASSES
+            seen &= torch.rand(*cells.shape, 1, generator=generator).to(covered.device) >= ALONE
             other = self._standardised(take(inputs.descriptors[:, 1 - m], cells), 1 - m) * kept / (1 - HIDDEN)
             expected, log_scale = self._expect(other, *self._around(inputs, cells, m), seen, m)
             error = self._whitened(take(inputs.descriptors[:, m], cells), m) - expected
@@ -119,8 +123,10 @@ class LocalReconstruction(nn.Module):
         return total
 
     def errors(self, inputs: Inputs) -> Tensor:
-        """Mean squared error of each cell's descriptor over the one to be expected, the mean of the passes, over the
-        median of the sample's cells: scans differ in noise and sharpness as a whole.
+        """Mean squared error of each cell's descriptor over the expected one, over the median of the sample's cells.
+
+        It is the mean of the passes that see something around and of the one that does not. The median, since scans
+        differ in noise and sharpness as a whole.
 
         Returns:
             (B, 2, C, C), 0 beside the object; index 0 is the image, 1 the surface.
@@ -143,10 +149,11 @@ class LocalReconstruction(nn.Module):
         around = self._around(inputs, cells, m)
         parts = disjoint_masks(len(AROUND), PASSES, 1, torch.Generator().manual_seed(0)).kept.to(cells.device)
         total = torch.zeros(cells.shape, device=cells.device)
-        for part in parts:
+        for part in (parts[0, :0], *parts):
             expected, log_scale = self._expect(other, *around, None, m, part)
-            total += ((true - expected) * torch.exp(-log_scale)).square().mean(dim=2)
-        return total / PASSES
+            weight = 1 / PASSES if len(part) else 1
+            total += ((true - expected) * torch.exp(-log_scale)).square().mean(dim=2) * weight
+        return total / 2
 
     def _around(self, inputs: Inputs, cells: Tensor, m: int) -> tuple[Tensor, Tensor]:
         """Around cells (B, n): summaries (B, n, A, SUMMARY), and which of them are on the object, (B, n, A) bool."""

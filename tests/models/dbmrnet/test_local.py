@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from datasets.sample import Sample
 from models.dbmrnet.descriptors import CELLS, WIDTH
 from models.dbmrnet.inputs import Inputs, prepare
-from models.dbmrnet.local import AROUND, PASSES, SHRINKAGE, SUMMARY, LocalReconstruction
+from models.dbmrnet.local import ALONE, AROUND, PASSES, SHRINKAGE, SUMMARY, LocalReconstruction
 from models.dbmrnet.masking import disjoint_masks
 from models.dbmrnet.scoring import to_pixels
 from models.dbmrnet.settings import ModelSettings
@@ -90,7 +91,7 @@ def test_what_an_expectation_sees(modality: int, inputs: Inputs) -> None:
     errors = []
     parts = disjoint_masks(len(AROUND), PASSES, 1, torch.Generator().manual_seed(0)).visible
     assert parts.sum(dim=0).tolist() == [1] * len(AROUND)
-    for part in parts:
+    for part in [*parts, torch.zeros(len(AROUND), dtype=torch.bool)]:
         summaries, flags = torch.zeros(len(AROUND), SUMMARY), torch.zeros(len(AROUND))
         for i, (down, right) in enumerate(AROUND):
             if part[i] and covered[row + down, column + right]:
@@ -99,7 +100,25 @@ def test_what_an_expectation_sees(modality: int, inputs: Inputs) -> None:
         expected, log_scale = made.heads[modality](torch.cat([there, summaries.flatten(), flags])).chunk(2)
         errors.append(((true @ made.whitening[modality] - expected) / log_scale.exp()).square().mean())
     found = made._cell_errors(inputs.select(torch.tensor([0])), torch.tensor([[row * CELLS + column]]), modality)
-    torch.testing.assert_close(found, torch.stack(errors).mean()[None, None], rtol=1e-3, atol=0)
+    *around, alone = errors
+    expected = (torch.stack(around).mean() + alone) / 2
+    torch.testing.assert_close(found, expected[None, None], rtol=1e-3, atol=0)
+
+
+def test_what_training_hides(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[torch.Tensor] = []
+    expect = LocalReconstruction._expect
+
+    def record(self: LocalReconstruction, *args: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        drawn.append(args[3])
+        return expect(self, *args)
+
+    monkeypatch.setattr(LocalReconstruction, "_expect", record)
+    LocalReconstruction().loss(inputs, torch.Generator().manual_seed(0))
+    seen = torch.stack(drawn)  # (2, 4, 128, A)
+    alone = ~seen.any(dim=-1)
+    assert float(alone.float().mean()) == pytest.approx(ALONE, abs=0.05)
+    assert float(seen[~alone].float().mean()) == pytest.approx(1 / PASSES, abs=0.02)
 
 
 def test_cells_beyond_the_square_are_not_seen(inputs: Inputs) -> None:
