@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from models.dbmrnet.settings import CHOICES, FUSIONS, PRESETS, SCORES, WARMUP_EPOCHS, ModelSettings
+from models.dbmrnet.settings import CHOICES, FUSIONS, MASKED_SHARE, PRESETS, SCORES, WARMUP_EPOCHS, ModelSettings
 from models.method import Loaded, Method, NominalData, Panels, TrainedRun
 from utils.argument_types import fraction, positive, positive_int
 from utils.errors import UserError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from models.token_store import GridSample
 
 NAMED = (
-    ("preset", "sizes of the network: 19.8, 3.9 and 1.7 million parameters"),
+    ("preset", "sizes of the network: 20.2, 4.3 and 2.1 million parameters"),
     ("view", "see the square around the object, or the whole image"),
     ("sampler", "how points are drawn; geometry: more where normals change"),
     ("masked_centres", "xyi: z of a hidden centre is interpolated; xyz: it is given away"),
@@ -46,7 +46,7 @@ class DBMRNet(Method):
     no_graph = "its maps are means over passes with masks that are drawn anew, of points that are picked one by one"
 
     def add_training_options(self, parser: argparse.ArgumentParser) -> None:
-        """--learning_rate, --warmup_epochs, and one for each field of ModelSettings."""
+        """--learning_rate, --warmup_epochs, --masked_share, and one for each field of ModelSettings."""
         parser.add_argument(
             "--learning_rate", type=positive, help="peak of AdamW's, > 0 (default: 5e-4, 1e-3, 2e-3 by size of preset)"
         )
@@ -55,6 +55,13 @@ class DBMRNet(Method):
             type=positive_int,
             default=WARMUP_EPOCHS,
             help="in which the learning rate rises, at most a tenth of all; then a cosine (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--masked_share",
+            type=fraction,
+            default=MASKED_SHARE,
+            help="share of each batch that the masked network learns from, in (0, 1]; --score local does without it "
+            "(default: %(default)s)",
         )
         group = parser.add_argument_group(
             "network", "See models/dbmrnet/README.md. Inference reads them in the checkpoint."

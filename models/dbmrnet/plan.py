@@ -67,5 +67,6 @@ def make_plan(data: NominalData, options: argparse.Namespace, device: torch.devi
         seed=options.seed,
         learning_rate=options.learning_rate or model.sizes.learning_rate,
         warmup_epochs=options.warmup_epochs,
+        masked_share=options.masked_share,
     )
     return DBMRNetPlan(config, data, device)

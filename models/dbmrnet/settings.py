@@ -72,6 +72,8 @@ CHOICES: dict[str, Collection[str]] = {
 """Values of those fields of ModelSettings that have a name."""
 
 WARMUP_EPOCHS = 10
+MASKED_SHARE = 0.25
+"""Of each batch, for the masked network: the default of the command line."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from utils.training import SAVE_SECONDS, epoch_generator, train_run
 PART, BEST = "DBMRNet", "DBMRNet_best"
 PARTS = {"last": PART, "best": BEST}
 SUFFIX = ".safetensors"
-LOCAL_RATE = 2e-3  # peak for the part that rebuilds local descriptors, which is of one size in all presets
+LOCAL_RATE = 4e-3  # peak for the part that rebuilds local descriptors, which is of one size in all presets
 BETAS, WEIGHT_DECAY, CLIP_NORM = (0.9, 0.95), 0.05, 1.0  # of AdamW; as in MAE
 
 
@@ -35,6 +35,7 @@ class DBMRNetConfig:
     epochs, batch_size, seed: of the run.
     learning_rate: its peak.
     warmup_epochs: in which it rises to the peak, at most a tenth of all; it then falls as a cosine to 0.
+    masked_share: share of each batch, in (0, 1], that the masked network learns from; at least one sample.
     """
 
     model: ModelSettings
@@ -45,6 +46,7 @@ class DBMRNetConfig:
     seed: int
     learning_rate: float
     warmup_epochs: int
+    masked_share: float = 1.0
 
 
 def scheduled_rate(config: DBMRNetConfig, progress: float) -> float:
@@ -78,12 +80,18 @@ class DBMRNetLearner:
             rate = scheduled_rate(self.config, (self.steps + 0.5) / steps_an_epoch)
             group["lr"] = rate * (group["peak"] / self.config.learning_rate)
         self.steps += 1
-        losses = self._losses(self.images.select(send(torch.tensor(batch), self.images.image.device)), generator)
+        n_masked = max(1, round(len(batch) * self.config.masked_share))
+        chosen = send(torch.tensor(batch), self.images.image.device)
+        some = self.images.select(chosen)
+        losses = self._losses(
+            some, some if n_masked == len(batch) else self.images.select(chosen[:n_masked]), generator
+        )
         self.optimizer.zero_grad(set_to_none=True)
         self._total(losses).backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.detector.network.parameters(), CLIP_NORM)
+        # Each by itself: neither network's gradient shrinks the other's.
+        norms = [torch.nn.utils.clip_grad_norm_(group["params"], CLIP_NORM) for group in self.optimizer.param_groups]
         self.optimizer.step()
-        return {**{name: loss.detach() for name, loss in losses.items()}, "gradient_norm": norm}
+        return {**{name: loss.detach() for name, loss in losses.items()}, "gradient_norm": torch.stack(norms).norm()}
 
     @torch.no_grad()
     def after_epoch(self) -> dict[str, float]:
@@ -93,7 +101,8 @@ class DBMRNetLearner:
         generator, totals = epoch_generator(self.config.seed, -1), []
         places = torch.arange(len(self.validation), device=self.validation.image.device)
         for batch in places.split(self.config.batch_size):
-            losses = self._losses(self.validation.select(batch), generator)
+            some = self.validation.select(batch)
+            losses = self._losses(some, some, generator)
             totals.append(self._total(losses) * len(batch))
         total = float(torch.stack(totals).sum()) / len(self.validation)
         if total < self.best_loss:
@@ -117,15 +126,16 @@ class DBMRNetLearner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self.best_loss, self.best = state["steps"], state["best_loss"], state["best"]
 
-    def _losses(self, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+    def _losses(self, inputs: Inputs, masked: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+        """Of the local descriptors of `inputs`, and of the masked network on `masked`."""
         model, sizes = self.config.model, self.config.model.sizes
         point_mask, image_mask = (
-            draw_mask(len(inputs), count, model.mask_ratio, generator).to(inputs.image.device)
+            draw_mask(len(masked), count, model.mask_ratio, generator).to(inputs.image.device)
             for count in (sizes.centres[2], sizes.image_grid**2)
         )
         with self.detector.autocast():
-            found = self.detector.network(inputs, point_mask, image_mask)
-        losses = reconstruction_losses(self.detector.network, inputs, found, point_mask, image_mask)
+            found = self.detector.network(masked, point_mask, image_mask)
+        losses = reconstruction_losses(self.detector.network, masked, found, point_mask, image_mask)
         return {**losses, "loss_local": self.detector.network.local.loss(inputs, generator)}
 
     def _total(self, losses: Mapping[str, Tensor]) -> Tensor:
@@ -197,8 +207,11 @@ def load(name: CheckpointName, part: str, precision: str | None) -> tuple[DBMRNe
     state = load_state(path)
     if settings is None:
         raise UserError(f"{name.path(PART, '.json')}: missing; it says what network the weights belong to. Restore it.")
-    if "network.local.mean" not in state:
-        raise UserError(f"{path}: of an earlier version of DBMRNet, which knew no local descriptors. Train again.")
+    if "network.local.components" not in state:
+        raise UserError(
+            f"{path}: of an earlier version of DBMRNet, which rebuilt no local descriptor from those around it. "
+            "Train again."
+        )
     config = settings["config"]
     try:
         detector = DBMRNetDetector(ModelSettings(**config["model"]), precision or config["precision"], config["seed"])

@@ -106,8 +106,8 @@ def test_steps_follow_the_schedule(images: Inputs) -> None:
     for _ in range(3):
         learner.step([0, 1], torch.Generator().manual_seed(0))
         rates.append(learner.optimizer.param_groups[0]["lr"])
-        # The peak of local descriptors is 2e-3 with any preset, and all their weights are in that group.
-        assert learner.optimizer.param_groups[1]["lr"] == pytest.approx(4 * rates[-1])
+        # The peak of local descriptors is 4e-3 with any preset, and all their weights are in that group.
+        assert learner.optimizer.param_groups[1]["lr"] == pytest.approx(8 * rates[-1])
     local = {id(p) for p in learner.detector.network.local.parameters()}
     masked = {id(p) for p in learner.detector.network.parameters()} - local
     assert [{id(p) for p in group["params"]} for group in learner.optimizer.param_groups] == [masked, local]
@@ -115,6 +115,45 @@ def test_steps_follow_the_schedule(images: Inputs) -> None:
     assert rates == pytest.approx([training.scheduled_rate(config, progress) for progress in (0.25, 0.75, 1.25)])
     group = learner.optimizer.param_groups[0]
     assert (group["betas"], group["weight_decay"]) == ((0.9, 0.95), 0.05)
+
+
+@pytest.mark.parametrize(("share", "learnt_from"), [(1.0, 3), (0.7, 2), (0.3, 1), (0.01, 1)])
+def test_the_masked_network_learns_from_a_share_of_each_batch(
+    share: float, learnt_from: int, images: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = training.DBMRNetLearner(replace(CONFIG, masked_share=share), images, None)
+    masked: list[Tensor] = []
+    learner.detector.network.register_forward_pre_hook(lambda network, args: masked.append(args[0].image))
+    local: list[Tensor] = []
+    loss = learner.detector.network.local.loss
+
+    def record(some: Inputs, generator: torch.Generator) -> Tensor:
+        local.append(some.image)
+        return loss(some, generator)
+
+    monkeypatch.setattr(learner.detector.network.local, "loss", record)
+    learner.step([2, 0, 1], torch.Generator().manual_seed(0))
+    assert torch.equal(local[0], images.image[[2, 0, 1]])
+    assert torch.equal(masked[0], images.image[[2, 0, 1]][:learnt_from])
+
+
+def test_neither_gradient_shrinks_the_other(images: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is clipped by itself, and what is logged is the norm of both."""
+    clipped: list[Tensor] = []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def record(parameters: Any, most: float) -> Tensor:
+        norm = clip(parameters, most)
+        kept = torch.stack([p.grad.norm() for p in parameters if p.grad is not None]).norm()
+        assert float(kept) == pytest.approx(min(1, float(norm)), rel=1e-3)
+        clipped.append(norm)
+        return norm
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", record)
+    learner = training.DBMRNetLearner(CONFIG, images, None)
+    found = learner.step([0, 1, 2], torch.Generator().manual_seed(0))["gradient_norm"]
+    assert len(clipped) == 2
+    assert float(found) == pytest.approx(float(torch.stack(clipped).norm()))
 
 
 @pytest.mark.parametrize("cross_weight", [0.0, 2.5])
@@ -301,7 +340,7 @@ def test_changed_weights_are_refused(part: str, checkpoint: CheckpointName) -> N
 
 def test_weights_of_an_earlier_version_are_refused(checkpoint: CheckpointName) -> None:
     path, settings_path = checkpoint.path(training.PART, training.SUFFIX), checkpoint.path(training.PART, ".json")
-    old = {name: value for name, value in load_file(path).items() if "local" not in name}
+    old = {name: value for name, value in load_file(path).items() if "components" not in name}
     save_file(old, path)
     settings = json.loads(settings_path.read_text(encoding="utf-8"))
     settings["files"][path.name] = sha256_file(path)
