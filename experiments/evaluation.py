@@ -41,7 +41,7 @@ def evaluate_class(method: Method, options: argparse.Namespace) -> None:
     records = scan(options.dataset_path, options.class_name, "test", skipped)
     pictures = options.qualitative_folder if options.produce_qualitatives or options.visualize_plot else None
     run = ClassRun(options.class_name, options.save_maps, pictures is not None, thresholds)
-    run.weights_mb = sum(path.stat().st_size for path in method.weights(trained)) / 1e6
+    run.weights_mb = sum(path.stat().st_size for path in method.weights(trained) if path.exists()) / 1e6
     key = options.class_name, options.epochs_no, options.batch_size
     with reserved(*key, records, options.quantitative_folder, pictures, options.save_maps):
         look(method, loaded, records, run, options, skipped)

@@ -35,17 +35,18 @@ class DBMRNetPipeline:
         return self.look(samples)[0]
 
     def look(self, samples: Sequence[GridSample]) -> tuple[list[DefectMap], Panels]:
-        """The same, and what makes panels of what was rebuilt."""
+        """The same, and what makes panels of what was rebuilt, where the score compares with that."""
         inputs = self.detector.prepare(samples)
         compared = None if self.score == "local" else self.detector.reconstruct(inputs)
         found = self.detector.discrepancies(inputs, compared, self.score)
         maps = [anomaly_map.cpu() for anomaly_map in self.detector.maps(found, self.fusion)]
 
         def panels() -> list[dict[str, Tensor]]:
-            rebuilt = compared or self.detector.reconstruct(inputs)
+            if compared is None:
+                return [{} for _ in samples]
             rgb = torch.stack([sample.rgb for sample in samples]).to(inputs.image.device)
-            images = rebuilt_frame(inputs, rebuilt.image, rgb).cpu()
-            depths = rebuilt_depth(inputs, rebuilt.points).cpu()
+            images = rebuilt_frame(inputs, compared.image, rgb).cpu()
+            depths = rebuilt_depth(inputs, compared.points).cpu()
             return [
                 {"RGB rebuilt": image, "depth rebuilt (m)": depth} for image, depth in zip(images, depths, strict=True)
             ]

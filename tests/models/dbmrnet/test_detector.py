@@ -13,7 +13,8 @@ from models.dbmrnet.detector import DBMRNetDetector, Rebuilt
 from models.dbmrnet.inputs import Inputs
 from models.dbmrnet.masking import Mask, disjoint_masks
 from models.dbmrnet.network import patchify
-from models.dbmrnet.scoring import Discrepancies
+from models.dbmrnet.pipeline import DBMRNetPipeline
+from models.dbmrnet.scoring import Discrepancies, rebuilt_frame
 from models.dbmrnet.settings import FUSIONS, SCORES, ModelSettings
 from models.token_store import GridSample
 
@@ -55,6 +56,15 @@ def few_points(make_dome: Callable[..., Sample], make_grid: Callable[..., GridSa
         return sample
 
     return make
+
+
+def test_panels_show_what_the_score_compares_with(detector: DBMRNetDetector, samples: list[GridSample]) -> None:
+    assert DBMRNetPipeline(detector, "local").look(samples)[1]() == [{} for _ in samples]
+    panels = DBMRNetPipeline(detector, "residual").look(samples)[1]()
+    inputs = detector.prepare(samples)
+    rebuilt = rebuilt_frame(inputs, detector.reconstruct(inputs).image, torch.stack([s.rgb for s in samples]))
+    assert [list(panel) for panel in panels] == [["RGB rebuilt", "depth rebuilt (m)"] for _ in samples]
+    torch.testing.assert_close(torch.stack([panel["RGB rebuilt"] for panel in panels]), rebuilt)
 
 
 def test_sample_against_itself_gives_zero_maps(
