@@ -3,18 +3,16 @@
     pip install numpy onnxruntime tifffile pillow
     python infer_onnx.py part.onnx part.png part.tiff      (a folder: python infer_onnx.py part.onnx parts --maps maps)
 
-Image and cloud of a part have the same path but for `rgb`, `xyz` and the suffix; clouds are (height, width, 3) floats
-in metres, (0, 0, 0) where not measured, without background unless the file says else. Prints lines as predict.py's.
+Image and cloud of a part, in metres, have the same path but for `rgb`, `xyz` and suffix. Prints lines as predict.py.
 """
 
 import argparse
 import json
+import os
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
 import tifffile
 from PIL import Image
 
@@ -31,15 +29,15 @@ def find_pairs(folder: Path) -> dict[str, dict[str, Path]]:
     return found
 
 
-def read(rgb: Path, xyz: Path, about: dict[str, Any]) -> dict[str, np.ndarray]:
+def read(rgb: Path, xyz: Path, shape: tuple[int, int]) -> dict[str, np.ndarray]:
     with Image.open(rgb) as image:
         if image.mode not in ("RGB", "RGBA", "P", "L"):
             raise ValueError(f"{rgb}: expected 8 bits a channel, found mode {image.mode}")
         colours = np.array(image.convert("RGB"))
-    cloud = np.load(xyz, allow_pickle=False) if xyz.suffix.lower() == ".npy" else tifffile.imread(xyz)
+    cloud = np.load(xyz) if xyz.suffix.lower() == ".npy" else tifffile.imread(xyz)  # np.load unpickles nothing
     for path, array in ((rgb, colours), (xyz, cloud)):
-        if array.shape != (about["height"], about["width"], 3):
-            raise ValueError(f"{path}: expected {about['height']} rows, {about['width']} columns, found {array.shape}")
+        if array.shape != (*shape, 3):
+            raise ValueError(f"{path}: expected {shape[0]} rows, {shape[1]} columns, found {array.shape}")
     if cloud.dtype.kind != "f" or not np.isfinite(cloud).all() or np.abs(cloud).max() > 20:
         raise ValueError(f"{xyz}: expected finite float coordinates in metres")
     return {"rgb": colours[None], "xyz": cloud[None].astype(np.float32)}
@@ -52,17 +50,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("xyz", type=Path, nargs="?", help="its cloud")
     parser.add_argument("--maps", type=Path, help="folder for anomaly maps, float32 TIFF")
     args = parser.parse_args(argv)
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at the import
+    import onnxruntime
+
     try:
         session = onnxruntime.InferenceSession(str(args.model), providers=onnxruntime.get_available_providers())
         about = json.loads(session.get_modelmeta().custom_metadata_map["part"])
     except Exception as error:  # of the runtime, which has many
         parser.error(f"{args.model}: expected a file of export.py, found none ({type(error).__name__}: {error})")
-    low, high = (end if known is None else known for known, end in zip(about["points"], (0, 1), strict=True))
-    failed = False
+    failed, low, high = False, about["points"][0] or 0, about["points"][1] or 1
     for name, pair in ({args.rgb.stem: vars(args)} if args.xyz else find_pairs(args.rgb)).items():
-        line: dict[str, Any] = {"sample": name, **{kind: str(pair[kind]) for kind in ("rgb", "xyz") if kind in pair}}
+        line: dict[str, object] = {"sample": name, **{kind: str(pair[kind]) for kind in ("rgb", "xyz") if kind in pair}}
         try:
-            found = session.run(None, read(pair["rgb"], pair["xyz"], about))
+            found = session.run(None, read(pair["rgb"], pair["xyz"], (about["height"], about["width"])))
             score, anomalous, points = (one[0].item() for one in found[1:4])
             reason = f"measured points: {points:.2%} of the frame, good parts have {low:.2%} to {high:.2%}. Is the "
             reasons = [] if low <= points <= high else [reason + "part there, alone, and its background removed?"]

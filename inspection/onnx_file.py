@@ -1,6 +1,7 @@
 """Exported detectors: one ONNX file, with what is known of it inside, opened without trust."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -81,6 +82,7 @@ def open_file(path: Path, device: str = "auto", threads: int = 0) -> tuple["onnx
     Raises:
         UserError: no such file, a damaged one, an ONNX file of another kind; a package or device that is not there.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at the import; without it, usage data are sent
     try:
         import onnxruntime
     except ImportError as error:

@@ -300,10 +300,9 @@ def damage(content: bytes, rng: random.Random) -> bytes:
         return damage_value(content, rng)
     place, length = rng.randrange(len(content)), rng.randrange(1, 65)
     extreme = rng.choice([b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\0", b"\0\0\0\x80", b"\x01\0\0\0"])
-    deep, long = b"[" * 5000, b"9" * 5000
-    words = [b"NaN", b"1e999", b"-1", b"0", b"null", b'"x"', b"[]", b"{}", b"&a [*a]", b"../..", deep, long]
-    digits = np.flatnonzero(np.isin(np.frombuffer(content, np.uint8), [*b"0123456789"]))
-    number = int(rng.choice(digits)) if len(digits) else place
+    words = [b"NaN", b"1e999", b"-1", b"0", b"null", b'"x"', b"[]", b"{}", b"&a [*a]", b"../.."]
+    digits = np.isin(np.frombuffer(content, np.uint8), [*b"0123456789"]).nonzero()[0]
+    number = int(rng.choice([*digits, place]))
     choices: list[Callable[[], bytes]] = [
         lambda: content[:place],
         lambda: content[: rng.randrange(min(len(content), 64))],
@@ -314,7 +313,7 @@ def damage(content: bytes, rng: random.Random) -> bytes:
         lambda: content[:place] + extreme + content[place + 4 :],
         lambda: content[: place // 8] + extreme + content[place // 8 + 4 :],  # headers lie in front
         lambda: content[:place] + bytes(length) + content[place + length :],
-        lambda: content[:number] + rng.choice(words) + content[number + 1 :],
+        lambda: content[:number] + rng.choice([*words, b"[" * 5000, b"9" * 5000]) + content[number + 1 :],
         lambda: rng.randbytes(len(content)),
         lambda: content + rng.randbytes(length),
     ]

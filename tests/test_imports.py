@@ -115,9 +115,9 @@ from utils.parallel import run_parallel
 assert "torch" not in sys.modules
 before = os.environ.get("OMP_WAIT_POLICY")
 {start}
-print(before, os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT"))
+print(before, *map(os.environ.get, ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "ORT_DISABLE_TELEMETRY")))
 """
     environment = {"PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    expected = "None PASSIVE 10000" if start.startswith("cli") else "None None None"
+    expected = "None PASSIVE 10000 1" if start.startswith("cli") else "None None None None"
     assert done.stdout.strip() == expected

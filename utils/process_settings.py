@@ -10,14 +10,16 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of mallopt, glibc'
 
 @cache
 def apply() -> None:
-    """Set how threads wait, what becomes of freed memory, and the threads of forked processes, once.
+    """Set how threads wait, what becomes of freed memory, the threads of forked processes, and privacy, once.
 
     To be called by scripts and in worker processes, before torch is loaded, which reads the variables then. Threads
     that wait spin for some microseconds, then sleep. Spinning on, they slow training down up to fiftyfold as soon as
-    another program wants a core; sleeping at once, networks with many small operations by half.
+    another program wants a core; sleeping at once, networks with many small operations by half. ONNX Runtime 1.29 and
+    newer would send usage data and keep an identifier in the user's home.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     keep_freed_memory()
     if hasattr(os, "register_at_fork"):  # without it, the first product in the child may wait for ever
         os.register_at_fork(after_in_child=use_one_thread)
