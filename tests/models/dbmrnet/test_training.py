@@ -165,9 +165,10 @@ def test_total_weighs_the_cross_loss(cross_weight: float, images: Inputs) -> Non
     assert float(learner._total(losses)) == pytest.approx(10.5 + 100 * cross_weight)
 
 
-# Slow: after 60 epochs it hangs on the number of threads whether a third is reached; after 90 a quarter is.
+# Slow: after 60 epochs it hangs on the number of threads whether a third is reached; after 90 a quarter is. With the
+# default one sample is learnt by heart below.
 @pytest.mark.slow
-@pytest.mark.parametrize("cross_loss", CROSS_LOSSES)
+@pytest.mark.parametrize("cross_loss", [loss for loss in CROSS_LOSSES if loss != MODEL.cross_loss])
 def test_every_loss_falls_to_a_third(cross_loss: str, make_dome: Callable[..., Sample], tmp_path: Path) -> None:
     config = replace(CONFIG, model=replace(MODEL, cross_loss=cross_loss), epochs=90)
     images = prepare([make_dome(seed) for seed in range(4)], config.model, config.seed, CPU)
