@@ -74,6 +74,7 @@ def test_pruned_encoders_keep_the_first_blocks(build_dino_pointmae: Build) -> No
         expected = torch.cat([outputs[i] for i in CHOSEN_BLOCKS.get(depth, (depth - 1,))], dim=2)
         assert kept.cloud.width == expected.shape[2] == (384 if depth == 1 else 1152)
         assert torch.equal(kept.cloud(groups, centres), expected)
+        assert len(kept.image.vit.blocks) == depth
         found, state = kept.image.vit.blocks.state_dict(), vit.blocks[:depth].state_dict()
         assert found.keys() == state.keys()
         assert all(torch.equal(values, state[name]) for name, values in found.items())
