@@ -4,13 +4,12 @@ From cells to the view's pixels, smoothing, and from there to the frame: each st
 m of C×C cells becomes A·m·Bᵀ with two small matrices.
 """
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
 from models.anomaly_map import DefectMap, aggregate
 from models.gaussian import gaussian_matrix
+from models.resampling import linear
 from utils.view import Window
 
 SMOOTHING = 0.03
@@ -38,12 +37,12 @@ def place(maps: Tensor, valid: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     """Maps of the cells of a view, (n, C, C), on the frame's grid: enlarged linearly, and smoothed too; see above."""
     cells, size = maps.shape[-1], len(valid)
     deviation = SMOOTHING * float(valid.sum()) ** 0.5
-    enlarging = _upsampling(cells, size)
-    smoothing = _smoothing(size, deviation) @ enlarging
+    enlarging = linear(cells, size, maps.device)
+    smoothing = _smoothing(size, deviation).to(maps) @ enlarging
     lines = [placing(size, start, window.side) for start in window[:2]]
     found = []
     for matrix in (enlarging, smoothing):
-        down, across = ((line @ matrix).to(maps) for line in lines)
+        down, across = (line.to(maps) @ matrix for line in lines)
         found.append(down @ maps @ across.T)
     return found[0], found[1]
 
@@ -59,13 +58,6 @@ def placing(size: int, start: float, side: float, frame: int = FRAME) -> Tensor:
     centres = ((torch.arange(frame, dtype=torch.float64) + 0.5) / frame - start) / side * size - 0.5  # in the view
     weights = (1 - (centres[:, None] - torch.arange(size)).abs()).clamp(min=0)
     return weights.float()
-
-
-@lru_cache(maxsize=16)
-def _upsampling(cells: int, size: int) -> Tensor:
-    """(size, cells) matrix of a linear enlargement, the outermost cells repeated."""
-    places = ((torch.arange(size, dtype=torch.float64) + 0.5) * cells / size - 0.5).clamp(0, cells - 1)
-    return (1 - (places[:, None] - torch.arange(cells)).abs()).clamp(min=0).float()
 
 
 def _smoothing(size: int, deviation: float) -> Tensor:

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from models.extractors.backbone import Backbone, colours, load_backbone
 from models.normals import NormalSettings, estimate_normals
+from models.resampling import box, linear
 from models.tokens import Tokens, cell_tokens
 from utils.devices import autocast
 from utils.errors import UserError
@@ -150,10 +151,11 @@ class CnnNormals:
 
     def to_cells(self, levels: Iterable[Tensor], cells: int) -> Tensor:
         """The network's levels, (B, D_i, s_i, s_i) each, averaged and brought to one grid: (B, D, cells, cells)."""
-        side, found = self.settings.smoothing, []
+        found = []
         for level in levels:
-            smooth = functional.avg_pool2d(level.float(), side, 1, side // 2, count_include_pad=False)
-            found.append(functional.interpolate(smooth, (cells, cells), mode="bilinear"))
+            length, device = level.shape[-1], level.device
+            matrix = linear(length, cells, device) @ box(length, self.settings.smoothing, device)
+            found.append(matrix @ (level.float().contiguous() @ matrix.T))
         return torch.cat(found, dim=1)
 
     def _tokens(self, features: Tensor, foreground: Tensor) -> Tokens:

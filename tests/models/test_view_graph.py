@@ -7,8 +7,9 @@ import torch
 from datasets.frames import valid_points
 from datasets.views import cut_cloud, cut_image, find_window
 from models.normals import NormalSettings, estimate_normals
+from models.resampling import linear
 from models.view_graph import FrameView
-from models.view_maps import SMOOTHING, _smoothing, _upsampling, placing
+from models.view_maps import SMOOTHING, _smoothing, placing
 from utils.view import ViewSettings
 
 SIZE = 64
@@ -57,7 +58,9 @@ def test_view_is_cut_as_datasets_cut_it(shape: tuple[int, int], box: tuple[int, 
     deviation = SMOOTHING * float(count) ** 0.5
     matrices = view.spread(starts, side, count, 16)
     for matrix, start in zip(matrices, window[:2], strict=True):
-        expected = placing(SIZE, start, window.side) @ _smoothing(SIZE, deviation) @ _upsampling(16, SIZE)
+        expected = (
+            placing(SIZE, start, window.side) @ _smoothing(SIZE, deviation) @ linear(16, SIZE, torch.device("cpu"))
+        )
         assert torch.allclose(matrix, expected, atol=1e-4 * float(expected.max()))
 
 
