@@ -55,9 +55,9 @@ class CnnNormalsSettings:
     precision: str
     view: ViewSettings
     normals: NormalSettings = field(default_factory=NormalSettings)
-    cell: int = 4
+    cell: int = 8
     smoothing: int = 3
-    foreground: float = 0.25
+    foreground: float = 0.5
 
 
 class CnnNormals:

@@ -3,7 +3,7 @@
 M3DM's "point feature alignment" interpolates tokens of point groups to pixels and averages those over 56×56 cells of
 the frame (Wang et al., CVPR 2023, section 3.1). Both are linear, so together they are one sparse matrix from groups to
 cells, and features of pixels are never made. RGB's cells are its tokens, and a cell of geometry lies in one of them.
-Tokens that are cells of one grid already are averaged over blocks of 2×2 cells, so that banks hold a fourth.
+Tokens that are cells of one grid already are the rows.
 
 Cells without a point of the object are no rows: they are neither learned from nor scored.
 """
@@ -14,11 +14,9 @@ import torch
 from torch import Tensor
 
 from models.lifting import pooled
-from models.tokens import ModalityTokens, Tokens
+from models.tokens import Tokens
 
-PIXELS_A_CELL = 4
-BLOCK = 2
-"""Sides of a cell: in pixels of the frame, and in cells of an extractor whose tokens are cells."""
+PIXELS_A_CELL = 4  # a side, of the frame
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,9 @@ class Cells:
 def cells_of(tokens: Tokens) -> Cells:
     """The cells of a sample."""
     if tokens.in_cells:
-        return _blocks_of_cells(tokens)
+        own, count = Grid(tokens.foreground, tokens.size), len(tokens.foreground)
+        inside = torch.arange(count, device=tokens.foreground.device)
+        return Cells(tokens.rgb.tokens, own, tokens.xyz.tokens, own, inside)
     size, side = tokens.size, tokens.size // PIXELS_A_CELL
     places, operator = pooled(tokens.xyz.lift, tokens.foreground, size, PIXELS_A_CELL)  # type: ignore[arg-type]
     rgb_side = round(len(tokens.rgb.tokens) ** 0.5)
@@ -76,17 +76,3 @@ def cells_of(tokens: Tokens) -> Cells:
     rgb_places, inside = around.unique(return_inverse=True)
     rgb = tokens.rgb.tokens[rgb_places]
     return Cells(rgb, Grid(rgb_places, rgb_side), operator.multiply(tokens.xyz.tokens), Grid(places, side), inside)
-
-
-def _blocks_of_cells(tokens: Tokens) -> Cells:
-    """Of tokens that are cells: means over those of each block that there are."""
-    side = -(-tokens.size // BLOCK)
-    rows, columns = tokens.foreground // tokens.size, tokens.foreground % tokens.size
-    places, block, counts = (rows // BLOCK * side + columns // BLOCK).unique(return_inverse=True, return_counts=True)
-
-    def means(part: ModalityTokens) -> Tensor:
-        sums = part.tokens.new_zeros(len(places), part.tokens.shape[1]).index_add_(0, block, part.tokens)
-        return sums / counts[:, None]
-
-    grid = Grid(places, side)
-    return Cells(means(tokens.rgb), grid, means(tokens.xyz), grid, torch.arange(len(places), device=places.device))

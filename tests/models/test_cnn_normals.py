@@ -40,14 +40,14 @@ def small(view: ViewSettings = VIEW) -> CnnNormals:
 
 @pytest.fixture(scope="module")
 def fitted() -> CnnNormals:
-    """Fitted on four domes."""
+    """Fitted on eight domes."""
     extractor = small()
-    fit_extractor(extractor, map(sample, range(4)), 1, CPU)
+    fit_extractor(extractor, map(sample, range(10, 18)), 1, CPU)
     return extractor
 
 
 def test_nominal_tokens_are_standardised_and_not_rare(fitted: CnnNormals) -> None:
-    found = extract_batch([sample(seed) for seed in range(4)], fitted, CPU)
+    found = extract_batch([sample(seed) for seed in range(10, 18)], fitted, CPU)
     for part in ("rgb", "xyz"):
         tokens = torch.cat([getattr(image, part).tokens for image in found])
         assert tokens.shape[1] == 176 == fitted.rgb_width == fitted.xyz_width
@@ -61,9 +61,9 @@ def test_foreground_is_the_objects_cells(fitted: CnnNormals) -> None:
     (tokens,) = extract_batch([sample()], fitted, CPU)
     view = sample().view
     assert view is not None
-    share = view.valid.float().view(24, 4, 24, 4).mean(dim=(1, 3))
-    assert torch.equal(tokens.foreground, (share > 0.25).flatten().nonzero().flatten())
-    assert tokens.size == 24
+    share = view.valid.float().view(12, 8, 12, 8).mean(dim=(1, 3))
+    assert torch.equal(tokens.foreground, (share > 0.5).flatten().nonzero().flatten())
+    assert tokens.size == 12
     assert tokens.in_cells
 
 
@@ -81,10 +81,10 @@ def test_a_planted_defect_is_rare_in_its_own_modality_only(
     good, bad = extract_batch([sample(7), sample(7, **defect)], fitted, CPU)  # type: ignore[arg-type]
     view = sample(7).view
     assert view is not None
-    row, column = ((at / 120 - start) / view.window.side * 24 for at, start in zip((50, 70), view.window, strict=False))
+    row, column = ((at / 120 - start) / view.window.side * 12 for at, start in zip((50, 70), view.window, strict=False))
     found = rarest(bad, part)
-    assert abs(found[0] + 0.5 - row) < 3
-    assert abs(found[1] + 0.5 - column) < 3
+    assert abs(found[0] + 0.5 - row) < 1.5
+    assert abs(found[1] + 0.5 - column) < 1.5
     assert getattr(bad, part).rarity.max() > 2 * getattr(good, part).rarity.max()
     assert torch.equal(getattr(bad, other).tokens, getattr(good, other).tokens)
 
@@ -104,7 +104,7 @@ def test_statistics_are_kept_and_those_of_another_extractor_refused(fitted: CnnN
 def test_every_setting_changes_the_fingerprint(fitted: CnnNormals) -> None:
     seen = [str(fitted.fingerprint())]
     changes = {"backbone": "b", "weights_sha256": "0", "precision": "bf16", "view": ViewSettings("frame", 96)}
-    for name, value in {**changes, "cell": 8, "smoothing": 5, "foreground": 0.5}.items():
+    for name, value in {**changes, "cell": 4, "smoothing": 5, "foreground": 0.25}.items():
         changed = CnnNormals(fitted.backbone, replace(fitted.settings, **{name: value}))  # type: ignore[arg-type]
         changed.load_state(fitted.state_dict())
         seen.append(str(changed.fingerprint()))

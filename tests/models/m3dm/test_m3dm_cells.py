@@ -10,16 +10,15 @@ from models.tokens import cell_tokens, group_clouds, make_tokens
 SIZE = 224
 
 
-def test_blocks_of_cells_are_means_of_those_that_there_are() -> None:
-    """On 5×5 cells: a full block, one with a single cell, and one at the border that is cut."""
+def test_tokens_that_are_cells_are_the_rows() -> None:
     foreground = torch.tensor([0, 1, 5, 6, 12, 24])
     values = torch.arange(24.0).view(2, 6, 2)
     cells = cells_of(cell_tokens(values, None, foreground, 5))
-    assert cells.grid.side == cells.rgb_grid.side == 3
-    assert cells.grid.places.tolist() == cells.rgb_grid.places.tolist() == [0, 4, 8]
-    assert torch.equal(cells.rgb, torch.stack([values[0, :4].mean(dim=0), values[0, 4], values[0, 5]]))
-    assert torch.equal(cells.xyz, torch.stack([values[1, :4].mean(dim=0), values[1, 4], values[1, 5]]))
-    assert cells.inside.tolist() == [0, 1, 2]
+    assert cells.grid.side == cells.rgb_grid.side == 5
+    assert cells.grid.places.tolist() == cells.rgb_grid.places.tolist() == foreground.tolist()
+    assert torch.equal(cells.rgb, values[0])
+    assert torch.equal(cells.pairs[0], values[1])
+    assert torch.equal(cells.pairs[1], values[0])
 
 
 def frame_cells(rgb_side: int) -> tuple[Cells, Tensor, Tensor]:
