@@ -9,6 +9,7 @@ from torch import Tensor
 
 from models.anomaly_map import DefectMap
 from models.dbmrnet.detector import DBMRNetDetector
+from models.dbmrnet.part_map import SMOOTHING
 from models.dbmrnet.scoring import rebuilt_depth, rebuilt_frame
 from models.dbmrnet.settings import FUSIONS, SCORES
 from models.method import Panels
@@ -28,7 +29,7 @@ class DBMRNetPipeline:
     @property
     def settings(self) -> dict[str, Any]:
         """What thresholds for the maps depend on besides the weights."""
-        return {"score": self.score, "fusion": self.fusion}
+        return {"score": self.score, "fusion": self.fusion, "smoothing": SMOOTHING}
 
     def maps(self, samples: Sequence[GridSample]) -> list[DefectMap]:
         """The map of each sample of a batch, on the CPU."""

@@ -67,6 +67,11 @@ def test_panels_show_what_the_score_compares_with(detector: DBMRNetDetector, sam
     torch.testing.assert_close(torch.stack([panel["RGB rebuilt"] for panel in panels]), rebuilt)
 
 
+def test_thresholds_for_maps_that_were_smoothed_otherwise_do_not_hold(detector: DBMRNetDetector) -> None:
+    settings = DBMRNetPipeline(detector, "local", "max").settings
+    assert settings == {"score": "local", "fusion": "max", "smoothing": 0.05}
+
+
 def test_sample_against_itself_gives_zero_maps(
     detector: DBMRNetDetector, few_points: Callable[[int], GridSample]
 ) -> None:
