@@ -20,7 +20,7 @@ SMOOTHING = 0.05
 """Deviation of the Gaussian over the side of a square as large as the object."""
 
 CLOSING = 2.0
-"""Holes and notches are filled up to twice as many deviations wide, wider ones at their ends only."""
+"""Deviations on either side: holes and notches less than twice as wide are filled."""
 
 
 @dataclass(frozen=True)
