@@ -102,11 +102,9 @@ def build_dino_pointmae(
     vit_state: dict[str, Tensor], point_mae_state: dict[str, Tensor]
 ) -> "Callable[..., DinoPointMAE]":
     """Builds the paper's extractors with the stand-in weights."""
-    from models.extractors.dino import DinoEncoder
-    from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings
-    from models.extractors.point_mae import PointMAEEncoder
+    from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings, blank_encoders
 
-    whole = DinoEncoder(), PointMAEEncoder()
+    whole = blank_encoders()
     whole[0].vit.load_state_dict(vit_state)
     whole[1].load_state_dict(point_mae_state)
 

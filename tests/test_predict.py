@@ -241,15 +241,16 @@ def test_a_folder_that_fills_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("exported", [False, True])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_watching_goes_on_after_a_stop(number: signal.Signals, exported: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("exported", "numbers"), [(False, (signal.SIGINT, signal.SIGTERM)), (True, (signal.SIGTERM, signal.SIGINT))]
+)
+def test_watching_goes_on_after_a_stop(exported: bool, numbers: tuple[signal.Signals, ...], tmp_path: Path) -> None:
     """Here the answers lie in the folder that is watched. What is with them is not taken for parts."""
     checkpoint = str(write_stub(tmp_path / "part.onnx")) if exported else STUB
     parts, out = tmp_path / "in", tmp_path / "in/out"
     write_part(out, "1", 204)
     write_part(parts, "7", 204)
-    for round_, name in enumerate(("7", "8"), 1):
+    for round_, (name, number) in enumerate(zip(("7", "8"), numbers, strict=True), 1):
         with watching(parts, out, checkpoint) as process:
             wait_for_lines(out, round_)
             process.send_signal(number)

@@ -91,6 +91,13 @@ class DinoPointMAE:
         return self.cloud.describe_groups(offsets, current_statistics=self.settings.mode == "batchnorm")
 
 
+def blank_encoders() -> tuple[dino.DinoEncoder, point_mae.PointMAEEncoder]:
+    """Both encoders with memory for their weights, all of which are to be loaded: random ones take a second to draw."""
+    with torch.device("meta"):
+        image, cloud = dino.DinoEncoder(), point_mae.PointMAEEncoder()
+    return image.to_empty(device="cpu"), cloud.to_empty(device="cpu")
+
+
 def build_dino_pointmae(
     device: torch.device,
     mode: str,
@@ -112,7 +119,7 @@ def build_dino_pointmae(
     """
     rgb_path = weights.find_or_download("dino", rgb_weights)
     xyz_path = weights.find_or_download("point_mae", xyz_weights)
-    image, cloud = dino.DinoEncoder(), point_mae.PointMAEEncoder()
+    image, cloud = blank_encoders()
     weights.load_strict(image.vit, weights.dino_state(rgb_path), rgb_path)
     weights.load_strict(cloud, weights.point_mae_encoder_state(xyz_path), xyz_path)
     for encoder in (image, cloud):

@@ -35,9 +35,11 @@ pytest.importorskip("onnxscript")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`data/cap`, preprocessed scenes, and `runs/cap`, a run with cnn_normals."""
+    """`data/cap`, preprocessed scenes with two kinds of defects, and `runs/cap`, a run with cnn_normals."""
     folder = tmp_path_factory.mktemp("export")
-    write_mvtec3d(folder / "raw", ["cap"], 240, Counts(train=4, validation=3, test=1), seed=5, workers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.scenes.writer.DEFECTS", ("hole", "paint"))
+        write_mvtec3d(folder / "raw", ["cap"], 240, Counts(train=4, validation=3, test=1), seed=5, workers=1)
     assert preprocess_mvtec.main([str(folder / "raw"), "--workers", "1", "--target_dir", str(folder / "data")]) == 0
     words = ["--dataset_path", str(folder / "data"), "--class_name", "cap", "--extractor", "cnn_normals", "--device"]
     words += ["cpu", "--epochs_no", "1", "--checkpoint_savepath", str(folder / "runs")]

@@ -336,14 +336,15 @@ def test_eyecandies_raw_and_converted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     raw, converted = tmp_path / "raw", tmp_path / "converted"
+    monkeypatch.setattr("datasets.scenes.writer.DEFECTS", ("hole",))
     write_eyecandies(raw, ["gear"], Counts(2, 1, 1), seed=3)
     preprocess_eyecandies.main(["--dataset_path", str(raw), "--target_dir", str(converted), "--workers", "1"])
-    monkeypatch.setattr(dataset_checks.eyecandies, "RAW_COUNTS", {"train": 2, "val": 1, "test_public": 9})
+    monkeypatch.setattr(dataset_checks.eyecandies, "RAW_COUNTS", {"train": 2, "val": 1, "test_public": 3})
     monkeypatch.setattr(dataset_checks, "RELEASES", {})
     capsys.readouterr()
     status, found = check(raw)
     assert (status, found["problems"]) == (0, [])
-    assert found["classes"]["Confetto"]["counts"] == {"train": 2, "val": 1, "test_public": 9}
+    assert found["classes"]["Confetto"]["counts"] == {"train": 2, "val": 1, "test_public": 3}
     assert f"preprocess_eyecandies.py --dataset_path {raw}" in capsys.readouterr().out
     status, found = check(converted)
     assert (status, found["problems"], found["notes"]) == (0, [], [])

@@ -1,5 +1,6 @@
 """DBMRNet from generated scenes to figures: trained on good ones of a class, it finds large defects in others."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ TRAIN, VALIDATION, GOOD, DEFECTIVE = range(0, 40), range(150, 156), range(200, 2
 EPOCHS, BATCH_SIZE = 20, 8
 
 
+@functools.cache  # several tests look at the same
 def scene(defect: str | None, seed: int) -> Sample:
     """A generated scene without its ground plane, good or with a large defect: so short a training finds no others."""
     made = render_scene(CLASS, None, SIZE, [5, seed])
