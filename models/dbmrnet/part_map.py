@@ -22,6 +22,10 @@ SMOOTHING = 0.05
 CLOSING = 2.0
 """Deviations on either side: holes and notches less than twice as wide are filled."""
 
+RIM = 0.15
+"""Share of its value that a map loses where nothing around is measured: sound parts have their largest values at rims
+and holes, for which few points speak."""
+
 
 @dataclass(frozen=True)
 class PartMap(DefectMap):
@@ -32,16 +36,6 @@ class PartMap(DefectMap):
     def branch(self, aggregation: str) -> "PartMap":
         """What the same discrepancies say when they are aggregated otherwise, see `make_part_map`."""
         return make_part_map(self.psi_2d, self.psi_3d, aggregation, self.valid)
-
-    def image_score(self) -> float:
-        """Maximum of the smoothed map times the share of measured pixels around.
-
-        At rims and around holes few points speak for a value, and sound parts have their largest ones there.
-        """
-        if not bool(self.valid.any()):
-            return 0.0
-        gaussian = _gaussian(self.valid)
-        return float((self.smoothed * (gaussian @ self.valid.float() @ gaussian.T)).max())
 
 
 def make_part_map(psi_2d: Tensor, psi_3d: Tensor, aggregation: str, valid: Tensor) -> PartMap:
@@ -56,9 +50,11 @@ def make_part_map(psi_2d: Tensor, psi_3d: Tensor, aggregation: str, valid: Tenso
     if not bool(valid.any()):
         return PartMap(psi_2d, psi_3d, torch.zeros_like(fused), valid)
     gaussian = _gaussian(valid)
-    around = (gaussian @ fused @ gaussian.T) / (gaussian @ valid.to(fused) @ gaussian.T).clamp(min=1e-6)
+    share = gaussian @ valid.to(fused) @ gaussian.T
+    around = (gaussian @ fused @ gaussian.T) / share.clamp(min=1e-6)
     filled = torch.where(closed(valid, round(CLOSING * _deviation(valid))) & ~valid, around, fused)
-    return PartMap(psi_2d, psi_3d, gaussian @ filled @ gaussian.T, valid)
+    smoothed = gaussian @ filled @ gaussian.T
+    return PartMap(psi_2d, psi_3d, smoothed * (1 - RIM * (1 - share)), valid)
 
 
 def closed(mask: Tensor, radius: int) -> Tensor:
