@@ -88,7 +88,8 @@ def discrepancies(detector: DBMRNetDetector, variation: Variation, inputs: Input
     which the product does not notice."""
     if not variation.to_points:
         return detector.discrepancies(inputs, rebuilt, variation.score)
-    return Discrepancies(None, (image_residual(inputs, rebuilt.image), distance_to_points(inputs, rebuilt.points)))
+    residuals = image_residual(inputs, rebuilt.image), distance_to_points(inputs, rebuilt.points)
+    return Discrepancies(inputs.valid, residuals=residuals)
 
 
 def distance_to_points(inputs: Inputs, rebuilt: Tensor) -> Tensor:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from models.anomaly_map import DefectMap, make_anomaly_map
 from models.dbmrnet import scoring
 from models.dbmrnet.inputs import Inputs, prepare
 from models.dbmrnet.masking import disjoint_masks
 from models.dbmrnet.neighbours import CANDIDATES, nearest_in_plane
 from models.dbmrnet.network import MaskedReconstruction, Reconstruction, unpatchify
+from models.dbmrnet.part_map import PartMap, make_part_map
 from models.dbmrnet.scoring import Discrepancies
 from models.dbmrnet.settings import ModelSettings
 from models.token_store import GridSample
@@ -71,8 +71,9 @@ class DBMRNetDetector(nn.Module):
         for scale, mean in zip((self.local_means, self.feature_means, self.residual_means), means, strict=True):
             scale.copy_(mean)
 
-    def maps(self, found: Discrepancies, fusion: str) -> list[DefectMap]:
-        """The map of each sample: of both modalities the sum of the maps found, each over its μ, fused and smoothed.
+    def maps(self, found: Discrepancies, fusion: str) -> list[PartMap]:
+        """The map of each sample: of both modalities the sum of the maps found, each over its μ, fused and smoothed
+        (`make_part_map`).
 
         Args:
             found: of B samples.
@@ -88,8 +89,7 @@ class DBMRNetDetector(nn.Module):
             if maps is not None
         ]
         psi_2d, psi_3d = (torch.stack(maps).sum(dim=0) for maps in zip(*scaled, strict=True))
-        fused = (make_anomaly_map(a, b, fusion) for a, b in zip(psi_2d, psi_3d, strict=True))
-        return [DefectMap(m.psi_2d, m.psi_3d, m.smoothed) for m in fused]
+        return [make_part_map(a, b, fusion, valid) for a, b, valid in zip(psi_2d, psi_3d, found.valid, strict=True)]
 
     @torch.no_grad()
     def reconstruct(self, inputs: Inputs) -> Rebuilt:
@@ -122,7 +122,9 @@ class DBMRNetDetector(nn.Module):
         """
         if score == "local":
             image, surface = self.network.local.errors(inputs).split(1, dim=1)
-            return Discrepancies(local=(scoring.to_pixels(inputs, image), scoring.to_pixels(inputs, surface)))
+            return Discrepancies(
+                inputs.valid, local=(scoring.to_pixels(inputs, image), scoring.to_pixels(inputs, surface))
+            )
         if rebuilt is None:
             raise ValueError(f"score {score} compares with a reconstruction")
         features = residuals = None
@@ -139,7 +141,7 @@ class DBMRNetDetector(nn.Module):
                 scoring.image_residual(inputs, rebuilt.image),
                 scoring.point_residual(inputs, rebuilt.points),
             )
-        return Discrepancies(features, residuals)
+        return Discrepancies(inputs.valid, features, residuals)
 
     def _look(self, inputs: Inputs) -> Reconstruction:
         with self.autocast():

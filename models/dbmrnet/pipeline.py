@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.anomaly_map import DefectMap
 from models.dbmrnet.detector import DBMRNetDetector
+from models.dbmrnet.part_map import SMOOTHING, PartMap
 from models.dbmrnet.scoring import rebuilt_depth, rebuilt_frame
 from models.dbmrnet.settings import FUSIONS, SCORES
 from models.method import Panels
@@ -28,13 +28,13 @@ class DBMRNetPipeline:
     @property
     def settings(self) -> dict[str, Any]:
         """What thresholds for the maps depend on besides the weights."""
-        return {"score": self.score, "fusion": self.fusion}
+        return {"score": self.score, "fusion": self.fusion, "smoothing": SMOOTHING}
 
-    def maps(self, samples: Sequence[GridSample]) -> list[DefectMap]:
+    def maps(self, samples: Sequence[GridSample]) -> list[PartMap]:
         """The map of each sample of a batch, on the CPU."""
         return self.look(samples)[0]
 
-    def look(self, samples: Sequence[GridSample]) -> tuple[list[DefectMap], Panels]:
+    def look(self, samples: Sequence[GridSample]) -> tuple[list[PartMap], Panels]:
         """The same, and what makes panels of what was rebuilt, where the score compares with that."""
         inputs = self.detector.prepare(samples)
         compared = None if self.score == "local" else self.detector.reconstruct(inputs)

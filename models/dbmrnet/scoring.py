@@ -21,6 +21,7 @@ NORMAL_NEIGHBOURS = 8
 class Discrepancies:
     """Of B samples, each map (B, H, H) ≥ 0 and exactly 0 at invalid pixels; index 0 is 2D, 1 is 3D.
 
+    valid: (B, H, H) bool, True = a point of the object.
     features: distance of the network's features of the sample and of its reconstruction, 2D and 3D.
     residuals: of the image, root mean square over the channels (of normalised colours); of the cloud, distance of each
         point to the rebuilt surface (of the normalised cloud).
@@ -28,6 +29,7 @@ class Discrepancies:
     Each is None when it was not asked for.
     """
 
+    valid: Tensor
     features: tuple[Tensor, Tensor] | None = None
     residuals: tuple[Tensor, Tensor] | None = None
     local: tuple[Tensor, Tensor] | None = None

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from datasets.sample import Sample
-from models.anomaly_map import smooth
 from models.dbmrnet.detector import DBMRNetDetector, Rebuilt
 from models.dbmrnet.inputs import Inputs
 from models.dbmrnet.masking import Mask, disjoint_masks
 from models.dbmrnet.network import patchify
+from models.dbmrnet.part_map import make_part_map
 from models.dbmrnet.pipeline import DBMRNetPipeline
 from models.dbmrnet.scoring import Discrepancies, rebuilt_frame
 from models.dbmrnet.settings import FUSIONS, SCORES, ModelSettings
@@ -65,6 +65,11 @@ def test_panels_show_what_the_score_compares_with(detector: DBMRNetDetector, sam
     rebuilt = rebuilt_frame(inputs, detector.reconstruct(inputs).image, torch.stack([s.rgb for s in samples]))
     assert [list(panel) for panel in panels] == [["RGB rebuilt", "depth rebuilt (m)"] for _ in samples]
     torch.testing.assert_close(torch.stack([panel["RGB rebuilt"] for panel in panels]), rebuilt)
+
+
+def test_thresholds_for_maps_that_were_smoothed_otherwise_do_not_hold(detector: DBMRNetDetector) -> None:
+    settings = DBMRNetPipeline(detector, "local", "max").settings
+    assert settings == {"score": "local", "fusion": "max", "smoothing": 0.05}
 
 
 def test_sample_against_itself_gives_zero_maps(
@@ -181,12 +186,13 @@ def test_maps_are_scaled_added_and_fused() -> None:
     made.local_means.copy_(torch.tensor([20.0, 40.0]))
     generator = torch.Generator().manual_seed(0)
     f2, f3, r2, r3 = torch.rand(4, 2, 30, 30, generator=generator)
-    both = Discrepancies((f2, f3), (r2, r3))
+    valid = torch.ones(2, 30, 30, dtype=torch.bool)
+    both = Discrepancies(valid, (f2, f3), (r2, r3))
     parts = {
         "both": (both, f2 / 2 + r2 / 5, f3 / 4 + r3 / 10),
         "feature": (replace(both, residuals=None), f2 / 2, f3 / 4),
         "residual": (replace(both, features=None), r2 / 5, r3 / 10),
-        "local": (Discrepancies(local=(r2, f3)), r2 / 20, f3 / 40),
+        "local": (Discrepancies(valid, local=(r2, f3)), r2 / 20, f3 / 40),
     }
     for found, a, b in parts.values():
         fused = {"product": a * b, "sum": a + b, "max": torch.maximum(a, b), "2d": a, "3d": b}
@@ -195,8 +201,10 @@ def test_maps_are_scaled_added_and_fused() -> None:
             for i in range(2):
                 torch.testing.assert_close(maps[i].psi_2d, a[i])
                 torch.testing.assert_close(maps[i].psi_3d, b[i])
-                torch.testing.assert_close(maps[i].smoothed, smooth(expected[i]))
-                assert maps[i].image_score() == float(smooth(expected[i]).max())
+                wanted = make_part_map(a[i], b[i], fusion, valid[i])
+                torch.testing.assert_close(maps[i].smoothed, wanted.smoothed)
+                torch.testing.assert_close(make_part_map(expected[i], b[i], "2d", valid[i]).smoothed, wanted.smoothed)
+                assert maps[i].image_score() == pytest.approx(wanted.image_score())
 
 
 def test_only_the_maps_that_are_asked_for(detector: DBMRNetDetector, inputs: Inputs) -> None:
