@@ -22,6 +22,7 @@ from models.cfm.detector import CrossmodalDetector
 from models.cfm.mappers import CrossmodalMapper
 from models.tokens import Tokens, group_clouds, make_tokens
 from utils.devices import DTYPES
+from utils.parallel import available_cores
 
 if TYPE_CHECKING:
     from datasets.sample import Sample
@@ -195,6 +196,12 @@ def trained(shared: Callable[[str, Callable[[Path], object]], Path]) -> "Trained
     from tests.trained import Trained, train_both
 
     return Trained(shared("trained", train_both))
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_auto_num_workers() -> int:
+    """A process a core, and one for those that wait for files, pages and signals; each takes up to 2.5 GB."""
+    return min(8, available_cores() + 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Sets the environment up where that is still to be done and runs the whole test suite, in one process a core with one
-# thread each. Arguments go to pytest: bash tests/run.sh tests/models -k aupro -x; -n 0 runs without other processes.
+# Sets the environment up where that is still to be done and runs the whole test suite, in one process a core and one more
+# with one thread each. Arguments go to pytest: bash tests/run.sh tests/models -k aupro -x; -n 0 runs without other processes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash setup.sh --dev
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 # torch takes the first
-exec .venv/bin/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder "$@" # a process takes up to 2.5 GB
+exec .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@"

@@ -82,7 +82,7 @@ def test_run_sh_asks_for_packages_and_browser_and_hands_its_arguments_on(setup: 
     assert (status, apt) == (0, [INSTALL])
     assert installed(tmp_path) == [*REQUIREMENTS]
     last = (tmp_path / "commands").read_text().splitlines()[-1]
-    assert last.startswith("python -m pytest -n logical ")
+    assert last.startswith("python -m pytest -n auto ")
     assert last.endswith(" tests/models -x")
 
 
