@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from models.lifting import pooled
 from models.tokens import Tokens
 
 PIXELS_A_CELL = 4  # a side, of the frame
+BESIDE = 3  # of its eight neighbours that a cell beside the object needs, see `reach_out`
 
 
 @dataclass(frozen=True)
@@ -76,3 +78,14 @@ def cells_of(tokens: Tokens) -> Cells:
     rgb_places, inside = around.unique(return_inverse=True)
     rgb = tokens.rgb.tokens[rgb_places]
     return Cells(rgb, Grid(rgb_places, rgb_side), operator.multiply(tokens.xyz.tokens), Grid(places, side), inside)
+
+
+def reach_out(maps: Tensor, grid: Grid) -> Tensor:
+    """Maps (n, side, side) where a cell with at least BESIDE of the object's around it takes their mean.
+
+    A piece that was cut off leaves cells that are hardly measured; were they 0, smoothing would hide it.
+    """
+    own = grid.fill(maps.new_ones(len(grid.places)))
+    sums = 9 * functional.avg_pool2d(torch.cat([maps, own[None]])[None], 3, 1, 1)[0]  # beyond the border 0
+    count = sums[-1].round()
+    return torch.where((own == 0) & (count >= BESIDE), sums[:-1] / count.clamp(min=1), maps)

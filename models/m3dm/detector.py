@@ -4,7 +4,8 @@ What differs from the release: cells without a point of the object are left out;
 float32; the coreset is chosen by float32 values on a projection that torch draws; the network that fuses is trained on
 patches that lie at the same place (the release brings RGB patches to the finer grid in another order than geometry's
 for training), of one class; the decision over the banks is made on cells, before they are enlarged, which is the same,
-since it is linear. Where tokens share one grid, an object's view is placed on the frame as for other methods.
+since it is linear. Where tokens share one grid, an object's view is placed on the frame as for other methods, and cells
+beside the object take the mean of those around.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from models.extractors import Extractor
 from models.m3dm.banks import ScaledBank, rows_of
-from models.m3dm.cells import Cells, cells_of
+from models.m3dm.cells import Cells, cells_of, reach_out
 from models.m3dm.decision import weigh
 from models.m3dm.settings import M3DMSettings
 from models.m3dm.uff import UFF
@@ -111,7 +112,7 @@ class M3DM:
             if self.view is None or sample.view is None:
                 on_frame.append(spread(maps))
             else:
-                on_frame.append(place(maps, sample.view.valid, sample.view.window))
+                on_frame.append(place(reach_out(maps, cells.grid), sample.view.valid, sample.view.window))
         plain, smoothed = zip(*on_frame, strict=True)
         return torch.stack(plain).sum(dim=0), torch.stack(smoothed).sum(dim=0)
 

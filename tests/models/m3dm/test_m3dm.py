@@ -11,7 +11,7 @@ from torch import Tensor
 from datasets.sample import Sample, make_sample
 from models.extractors.handcrafted import Handcrafted
 from models.m3dm.banks import fit_banks, rows_of
-from models.m3dm.cells import Cells, Grid, cells_of
+from models.m3dm.cells import Cells, Grid, cells_of, reach_out
 from models.m3dm.detector import M3DM, Decision, M3DMMap, decide
 from models.m3dm.settings import M3DMSettings
 from models.token_store import fit_extractor
@@ -79,8 +79,8 @@ def test_in_a_view_all_are_placed_with_it() -> None:
     assert sample.view is not None
     wanted = torch.zeros(224, 224)
     for weight, (name, bank) in zip(detector.decision.map, detector.banks.items(), strict=True):
-        grid = of.grid.fill(bank.score(rows_of(name, of, None))[0])
-        wanted += weight * place(grid[None], sample.view.valid, sample.view.window)[1][0]
+        grid = reach_out(of.grid.fill(bank.score(rows_of(name, of, None))[0])[None], of.grid)
+        wanted += weight * place(grid, sample.view.valid, sample.view.window)[1][0]
     torch.testing.assert_close(found.smoothed, wanted, rtol=1e-4, atol=1e-4)
 
 

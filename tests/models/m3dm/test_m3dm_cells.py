@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.m3dm.cells import Cells, Grid, cells_of
+from models.m3dm.cells import Cells, Grid, cells_of, reach_out
 from models.tokens import cell_tokens, group_clouds, make_tokens
 
 SIZE = 224
@@ -19,6 +19,18 @@ def test_tokens_that_are_cells_are_the_rows() -> None:
     assert torch.equal(cells.rgb, values[0])
     assert torch.equal(cells.pairs[0], values[1])
     assert torch.equal(cells.pairs[1], values[0])
+
+
+def test_cells_beside_the_object_take_the_mean_around() -> None:
+    """On 5×5 cells, the two upper rows and the corner below on the right are the object's."""
+    grid = Grid(torch.tensor([*range(10), 24]), 5)
+    values = torch.arange(1.0, 12.0)
+    maps = torch.stack([grid.fill(values), grid.fill(2 * values)])
+    found = reach_out(maps, grid)
+    assert torch.equal(found[1], 2 * found[0])
+    assert torch.equal(found[0, :2], maps[0, :2])
+    assert found[0, 2].tolist() == [0, 7, 8, 9, 0]  # two neighbours are too few
+    assert found[0, 3:].tolist() == [[0] * 5, [0, 0, 0, 0, 11]]
 
 
 def frame_cells(rgb_side: int) -> tuple[Cells, Tensor, Tensor]:
