@@ -40,12 +40,12 @@ class Trained:
 def train_both(folder: Path) -> None:
     """Both methods on the same scenes, cropped to 240×210 pixels: frames are not square. folder: where they go.
 
-    Test parts are two good ones, one with a hole and one with paint.
+    Test parts are two good ones and one of each of four kinds of defects, in shape and colour.
     """
     made = Trained(folder)
     raw = made.raw
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasets.scenes.writer.DEFECTS", ("hole", "paint"))
+        patch.setattr("datasets.scenes.writer.DEFECTS", ("cut", "dent", "hole", "paint"))
         write_mvtec3d(raw, ["cap"], 240, Counts(train=8, validation=6, test=1), seed=5, workers=1)
     for path in raw.rglob("*.png"):
         Image.fromarray(np.asarray(Image.open(path))[15:-15]).save(path)
