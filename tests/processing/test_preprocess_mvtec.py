@@ -340,7 +340,8 @@ def test_random_draws_depend_on_seed_and_file_alone(raw: Path, monkeypatch: pyte
     changed = {name for name, content in clouds["one"].items() if clouds["three"][name] != content}
     assert changed == {name for name in clouds["one"] if "xyz" in name}
     kept = [tifffile.imread(path) != 0 for path in sorted((raw.with_name("one")).rglob("*.tiff"))]
-    assert all((first != second).any() for first, second in itertools.pairwise(kept))
+    # Half of the pixels of three quarters of the square; 2 % differ by invalid points alone.
+    assert all((first != second).mean() > 0.3 for first, second in itertools.pairwise(kept))
 
 
 def test_unsuitable_folders_are_refused(raw: Path, tmp_path: Path) -> None:
