@@ -82,7 +82,9 @@ def _candidates(points: np.ndarray, at_border: np.ndarray, tolerance: float) -> 
     members = distance[:, best] <= tolerance
     members |= ~members.any(axis=0)  # all points coincide, or lie on a line: any plane through them will do
     for _ in range(_ROUNDS):
-        planes = np.concatenate([least_squares_planes(points[None, members[:, k]]) for k in range(len(best))])
+        # Most candidates soon have the same members: each set is fitted once.
+        _, sets, of_candidate = np.unique(np.packbits(members, axis=0), axis=1, return_index=True, return_inverse=True)
+        planes = np.concatenate([least_squares_planes(points[None, members[:, k]]) for k in sets])[of_candidate.ravel()]
         planes *= np.where(planes[:, 3:] < 0, -1, 1)  # normals towards the camera
         inside = np.abs(points @ planes[:, :3].T + planes[:, 3]) <= min(2 * tolerance, PLANE_DISTANCE)
         members = np.where(inside.any(axis=0), inside, members)

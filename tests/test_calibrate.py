@@ -128,7 +128,7 @@ def test_checkpoint_that_knows_no_training_images_is_told_once(
 def test_parts_with_a_defect_are_refused(checkpoint: Path, trained: Trained, tmp_path: Path) -> None:
     """By masks beside them, of any layout, or as test/DEFECT of a dataset."""
     test = trained.scenes / "cap/test"
-    with pytest.raises(UserError, match=r"of 9 parts, 7 \(bump/000, .*\) have a defect.*for example validation/good"):
+    with pytest.raises(UserError, match=r"of 6 parts, 4 \(cut/000, .*\) have a defect.*for example validation/good"):
         calibrated(checkpoint, test)
     parts = tmp_path / "parts"
     shutil.copytree(test / "hole", parts)

@@ -56,6 +56,13 @@ def one_block(pruned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cases, "TRAINING_BATCH", 1)
 
 
+@pytest.fixture
+def little_dome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fifth of the pixels that are measured, for tests that do not look at their number."""
+    dome = cases.dome
+    monkeypatch.setattr(cases, "dome", lambda side=448, seed=0: dome(4000, side, seed))
+
+
 def test_table_names_functions_and_baselines_that_exist() -> None:
     methods = {"extraction", "inference", "training", "stages", "dbmrnet"}
     assert set(KINDS) == {*methods, "preprocessing", "metrics", "memory", "demo", "export"}
@@ -78,7 +85,7 @@ def test_dome_has_twenty_thousand_foreground_pixels(one_block: None, setting: Se
 
 
 @pytest.mark.parametrize("name", ["extraction", "inference", "inference_with_reading", "training"])
-def test_cases_of_the_project(name: str, one_block: None, setting: Setting) -> None:
+def test_cases_of_the_project(name: str, one_block: None, little_dome: None, setting: Setting) -> None:
     cases.write_files(setting)
     row = measure(once(f"cases.{name}", "fp32"), setting)
     assert set(row) == FIELDS
@@ -95,7 +102,7 @@ def test_cases_of_cnn_normals(name: str, setting: Setting, monkeypatch: pytest.M
     assert row["images"] == (4 if name == "training" else 1)
 
 
-def test_training_on_a_share_of_the_pixels(one_block: None, setting: Setting) -> None:
+def test_training_on_a_share_of_the_pixels(one_block: None, little_dome: None, setting: Setting) -> None:
     everything, share = (cases.training(setting, "fp32", part) for part in (1.0, 0.1))
     assert stage_cases.gigaflops(share.step) < 0.3 * stage_cases.gigaflops(everything.step)
 
@@ -137,15 +144,17 @@ def test_metrics_agree_with_scikit_learn(setting: Setting) -> None:
 
 def test_preprocessing_cases(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preprocessing_cases, "TREE", Counts(1, 0, 1))
+    monkeypatch.setattr(preprocessing_cases, "OBJECT_CLASSES", ("cap", "loaf"))
+    monkeypatch.setattr("datasets.scenes.writer.DEFECTS", ("hole",))
     monkeypatch.setattr(preprocessing_cases, "keep_to_one_core", lambda: None)  # the tests go on with all
     call("preprocessing_cases.prepare", setting, (128,), 128)
     ours = measure(once("preprocessing_cases.in_memory", 128), setting)
     reference = measure(once("preprocessing_cases.open3d_in_memory", 128), setting)
-    assert ours["images"] == reference["images"] == 10
+    assert ours["images"] == reference["images"] == 4
     assert reference["figures"]["iou_lowest"] >= 0.99
     assert reference["figures"]["iou_lowest"] <= reference["figures"]["iou_mean"] <= 1
     command = measure(once("preprocessing_cases.command_line", 1), setting)
-    assert command["images"] == 50
+    assert command["images"] == 8
     assert sorted(path.name for path in setting.folder.iterdir()) == ["scans_128", "tree"]
 
 

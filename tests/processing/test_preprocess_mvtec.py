@@ -32,6 +32,17 @@ def raw(tmp_path: Path, write_dataset: Callable[..., Path]) -> Path:
     return write_dataset(tmp_path / "raw")
 
 
+@pytest.fixture(scope="module")
+def finished_run(
+    tmp_path_factory: pytest.TempPathFactory, write_dataset: Callable[..., Path]
+) -> dict[str, dict[str, bytes]]:
+    """Family -> what a run of it makes of `raw` in a new folder."""
+    raw = write_dataset(tmp_path_factory.mktemp("finished") / "raw")
+    for family in "ab":
+        preprocess(raw, "--family", family, "--target_dir", raw.with_name(family))
+    return {family: tree(raw.with_name(family)) for family in "ab"}
+
+
 def times(root: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
 
@@ -136,18 +147,18 @@ def test_second_run_changes_nothing(raw: Path) -> None:
     assert times(target) == stamps
 
 
-def test_result_does_not_depend_on_the_workers(raw: Path) -> None:
-    preprocess(raw)
-    assert main([str(raw), "--workers", "2", "--target_dir", str(raw.with_name("two"))]) == 0
-    assert tree(raw.with_name("two")) == tree(raw.with_name("raw_preprocessed"))
+def test_result_does_not_depend_on_the_workers(raw: Path, finished_run: dict[str, dict[str, bytes]]) -> None:
+    assert main([str(raw), "--workers", "2"]) == 0
+    assert tree(raw.with_name("raw_preprocessed")) == finished_run["b"]
 
 
 @pytest.mark.parametrize("family", ["a", "b"])
-def test_in_place_equals_a_new_folder_and_runs_once(raw: Path, family: str) -> None:
-    preprocess(raw, "--family", family)
+def test_in_place_equals_a_new_folder_and_runs_once(
+    raw: Path, family: str, finished_run: dict[str, dict[str, bytes]]
+) -> None:
     assert preprocess(raw, "--family", family, "--in_place") == 0
     finished = tree(raw)
-    assert finished == tree(raw.with_name("raw_preprocessed"))
+    assert finished == finished_run[family]
     with pytest.raises(UserError, match=r"already preprocessed.*Nothing to do"):
         preprocess(raw, "--family", family, "--in_place")
     assert tree(raw) == finished
@@ -160,10 +171,14 @@ class Stopped(Exception):
 @pytest.mark.parametrize("family", ["a", "b"])
 @pytest.mark.parametrize("in_place", [False, True])
 def test_stopped_run_resumes_to_the_same_bytes(
-    raw: Path, family: str, in_place: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    raw: Path,
+    family: str,
+    in_place: bool,
+    finished_run: dict[str, dict[str, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     options = ("--family", family, *(["--in_place"] if in_place else []))
-    preprocess(raw, "--family", family, "--target_dir", raw.with_name("reference"))
     clean = preprocess_mvtec.clean
 
     def stop_at_fifth(job: Job) -> Outcome:
@@ -181,7 +196,7 @@ def test_stopped_run_resumes_to_the_same_bytes(
     capsys.readouterr()
     assert preprocess(raw, *options) == 0
     assert "4 samples processed, 4 were finished before" in capsys.readouterr().out
-    assert tree(target) == tree(raw.with_name("reference"))
+    assert tree(target) == finished_run[family]
 
 
 def test_in_place_run_killed_between_images_and_cloud_is_repaired(raw: Path) -> None:
@@ -234,7 +249,7 @@ def broken_files(raw: Path) -> Iterator[tuple[Path, str]]:
     yield good / "001.tiff", "NaN or infinite"
 
 
-def test_bad_files_are_listed_and_the_rest_is_done(raw: Path) -> None:
+def test_bad_files_are_listed_and_the_rest_is_done(raw: Path, finished_run: dict[str, dict[str, bytes]]) -> None:
     (truncated, _), (nan, _) = broken_files(raw)
     content = truncated.read_bytes()
     xyz = tifffile.imread(nan)
@@ -256,8 +271,7 @@ def test_bad_files_are_listed_and_the_rest_is_done(raw: Path) -> None:
     tifffile.imwrite(nan, xyz, photometric="rgb")
     shutil.copy(raw / "part/test/hole/gt/000.png", raw / "part/test/hole/gt/001.png")
     assert preprocess(raw) == 0
-    preprocess(raw, "--target_dir", raw.with_name("fresh"))
-    assert tree(target) == tree(raw.with_name("fresh"))
+    assert tree(target) == finished_run["b"]
 
 
 def test_scan_without_an_object_is_listed(raw: Path) -> None:
@@ -289,10 +303,9 @@ def test_preprocessed_data_are_refused(raw: Path) -> None:
     assert tree(target) == before
 
 
-def test_single_preprocessed_file_is_not_cut_again(raw: Path) -> None:
-    preprocess(raw)
+def test_single_preprocessed_file_is_not_cut_again(raw: Path, finished_run: dict[str, dict[str, bytes]]) -> None:
     name = "part/train/good/xyz/001.tiff"
-    shutil.copy(raw.with_name("raw_preprocessed") / name, raw / name)
+    (raw / name).write_bytes(finished_run["b"][name])
     without_stamp(raw / name)
     with pytest.raises(UserError, match=r"1 samples could not.*\n.*001\.tiff: no background plane reaches"):
         preprocess(raw, "--in_place")
@@ -327,7 +340,8 @@ def test_random_draws_depend_on_seed_and_file_alone(raw: Path, monkeypatch: pyte
     changed = {name for name, content in clouds["one"].items() if clouds["three"][name] != content}
     assert changed == {name for name in clouds["one"] if "xyz" in name}
     kept = [tifffile.imread(path) != 0 for path in sorted((raw.with_name("one")).rglob("*.tiff"))]
-    assert all((first != second).any() for first, second in itertools.pairwise(kept))
+    # Half of the pixels of three quarters of the square; 2 % differ by invalid points alone.
+    assert all((first != second).mean() > 0.3 for first, second in itertools.pairwise(kept))
 
 
 def test_unsuitable_folders_are_refused(raw: Path, tmp_path: Path) -> None:
