@@ -47,12 +47,14 @@ def make_part_map(psi_2d: Tensor, psi_3d: Tensor, aggregation: str, valid: Tenso
         valid: (H, H) bool, True = a point of the object.
     """
     fused = aggregate(psi_2d, psi_3d, aggregation)
-    if not bool(valid.any()):
+    deviation = SMOOTHING * float(valid.sum()) ** 0.5  # waits for a GPU
+    if deviation == 0:
         return PartMap(psi_2d, psi_3d, torch.zeros_like(fused), valid)
-    gaussian = _gaussian(valid)
+    size = len(valid)
+    gaussian = gaussian_matrix(size, size, deviation, 0, clamp=False, device=valid.device)
     share = gaussian @ valid.to(fused) @ gaussian.T
     around = (gaussian @ fused @ gaussian.T) / share.clamp(min=1e-6)
-    filled = torch.where(closed(valid, round(CLOSING * _deviation(valid))) & ~valid, around, fused)
+    filled = torch.where(closed(valid, round(CLOSING * deviation)) & ~valid, around, fused)
     smoothed = gaussian @ filled @ gaussian.T
     return PartMap(psi_2d, psi_3d, smoothed * (1 - RIM * (1 - share)), valid)
 
@@ -70,13 +72,3 @@ def _grow(mask: Tensor, radius: int) -> Tensor:
     for kernel, padding in (((1, 2 * radius + 1), (0, radius)), ((2 * radius + 1, 1), (radius, 0))):
         mask = functional.max_pool2d(mask, kernel, 1, padding)
     return mask
-
-
-def _deviation(valid: Tensor) -> float:
-    """Of the Gaussian, in pixels; waits for a GPU."""
-    return SMOOTHING * float(valid.sum()) ** 0.5
-
-
-def _gaussian(valid: Tensor) -> Tensor:
-    """(H, H) over a line of pixels, zero beyond it."""
-    return gaussian_matrix(len(valid), len(valid), _deviation(valid), 0, clamp=False, device=valid.device)
