@@ -80,12 +80,13 @@ def cells_of(tokens: Tokens) -> Cells:
     return Cells(rgb, Grid(rgb_places, rgb_side), operator.multiply(tokens.xyz.tokens), Grid(places, side), inside)
 
 
-def reach_out(maps: Tensor, grid: Grid) -> Tensor:
-    """Maps (n, side, side) where a cell with at least BESIDE of the object's around it takes their mean.
+def reach_out(values: Tensor, grid: Grid) -> Tensor:
+    """Values of the cells on their grid, (side, side), where one beside the object takes the mean of the object's
+    cells around it, if these are BESIDE at least.
 
     A piece that was cut off leaves cells that are hardly measured; were they 0, smoothing would hide it.
     """
-    own = grid.fill(maps.new_ones(len(grid.places)))
-    sums = 9 * functional.avg_pool2d(torch.cat([maps, own[None]])[None], 3, 1, 1)[0]  # beyond the border 0
-    count = sums[-1].round()
-    return torch.where((own == 0) & (count >= BESIDE), sums[:-1] / count.clamp(min=1), maps)
+    own = grid.fill(values.new_ones(len(grid.places)))
+    total, count = 9 * functional.avg_pool2d(torch.stack([values, own])[None], 3, 1, 1)[0]  # beyond the border 0
+    count = count.round()
+    return torch.where((own == 0) & (count >= BESIDE), total / count.clamp(min=1), values)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.extractors import Extractor
 from models.m3dm.banks import ScaledBank, rows_of
-from models.m3dm.cells import Cells, cells_of, reach_out
+from models.m3dm.cells import BESIDE, Cells, cells_of, reach_out
 from models.m3dm.decision import weigh
 from models.m3dm.settings import M3DMSettings
 from models.m3dm.uff import UFF
@@ -73,8 +73,8 @@ class M3DM:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What thresholds for the maps depend on besides the weights: nothing."""
-        return {}
+        """What thresholds for the maps depend on besides the weights."""
+        return {} if self.view is None else {"beside": BESIDE}
 
     def maps(self, samples: Sequence[GridSample]) -> list[M3DMMap]:
         """The map of each sample of a batch, on the CPU.
@@ -104,6 +104,8 @@ class M3DM:
             grid = cells.grid_of(name)
             maps = grids.setdefault(grid.side, values.new_zeros(3, grid.side, grid.side))
             filled = grid.fill(values)
+            if self.view is not None:
+                filled = reach_out(filled, grid)
             maps[2] += weight * filled
             if name in LAYERS:
                 maps[LAYERS.index(name)] += filled
@@ -112,7 +114,7 @@ class M3DM:
             if self.view is None or sample.view is None:
                 on_frame.append(spread(maps))
             else:
-                on_frame.append(place(reach_out(maps, cells.grid), sample.view.valid, sample.view.window))
+                on_frame.append(place(maps, sample.view.valid, sample.view.window))
         plain, smoothed = zip(*on_frame, strict=True)
         return torch.stack(plain).sum(dim=0), torch.stack(smoothed).sum(dim=0)
 

@@ -70,18 +70,24 @@ def test_fused_map_is_the_weighted_sum_of_the_banks_own_maps(decision: str, rgb_
     assert (detector.decision.map > 0).sum() >= 2
 
 
-def test_in_a_view_all_are_placed_with_it() -> None:
+@pytest.mark.parametrize("rgb_side", [40, 20])  # tokens of groups in a view keep two grids
+def test_in_a_view_all_are_placed_with_it(rgb_side: int) -> None:
     view = ViewSettings("object", 320)
-    nominal = [cells(seed, 40, 40) for seed in range(6)]
+    nominal = [cells(seed, 40, rgb_side) for seed in range(6)]
     detector = made(nominal, M3DMSettings(fraction=0.2), view)
-    sample, of = make_sample(*dome(0), view=view), cells(9, 40, 40)
+    sample, of = make_sample(*dome(0), view=view), cells(9, 40, rgb_side)
     found = detector.map_of(of, sample)
     assert sample.view is not None
     wanted = torch.zeros(224, 224)
     for weight, (name, bank) in zip(detector.decision.map, detector.banks.items(), strict=True):
-        grid = reach_out(of.grid.fill(bank.score(rows_of(name, of, None))[0])[None], of.grid)
-        wanted += weight * place(grid, sample.view.valid, sample.view.window)[1][0]
+        own = of.grid_of(name)
+        grid = reach_out(own.fill(bank.score(rows_of(name, of, None))[0]), own)
+        wanted += weight * place(grid[None], sample.view.valid, sample.view.window)[1][0]
     torch.testing.assert_close(found.smoothed, wanted, rtol=1e-4, atol=1e-4)
+    assert (detector.settings, replace(detector, extractor=made(nominal, detector.chosen).extractor).settings) == (
+        {"beside": 3},
+        {},
+    )
 
 
 def test_branches_are_what_one_bank_says() -> None:
