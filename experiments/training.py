@@ -94,7 +94,8 @@ def _train(method: Method, options: argparse.Namespace, name: CheckpointName) ->
     was_read = time.perf_counter()
     learned = plan.learn(read, name, options.resume, log)
     seconds = {method.reading: was_read - started, "training": time.perf_counter() - was_read}
-    record = training_record(options.dataset_path, data.class_name, len(read), data.hashes("train"), seconds)
+    images = len(read) // learned.ways
+    record = training_record(options.dataset_path, data.class_name, images, data.hashes("train"), seconds)
     if options.shots is not None:
         record["shots_drawn"] = options.draw_shots
     save_run(name, method.name, learned.states, plan.config, record, method.suffix)

@@ -98,11 +98,13 @@ class Learned:
         states: state dict of each file of weights, by the begin of its name; an empty one is not written.
         last: pipeline of the weights in the end.
         best: that of the best on validation samples, if the method keeps them.
+        ways: in how many ways each image was learned from.
     """
 
     states: "Mapping[str, Mapping[str, Tensor]]"
     last: Pipeline
     best: Pipeline | None = None
+    ways: int = 1
 
 
 class Plan(Protocol):
@@ -113,7 +115,7 @@ class Plan(Protocol):
         """Everything that decides the weights."""
 
     def read(self) -> Any:
-        """What is learned from, made of the samples; its length is their number."""
+        """What is learned from, made of the samples: one item for each, or one for each way in which it is seen."""
 
     def learn(
         self, read: Any, name: "CheckpointName", resume: bool, report: Callable[[dict[str, Any]], None]

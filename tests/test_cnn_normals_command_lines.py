@@ -50,7 +50,7 @@ def shorten(patch: pytest.MonkeyPatch) -> None:
 
 def train(scenes: Path, folder: Path, *more: str) -> Path:
     """Train; returns the class's folder of checkpoints."""
-    words = ["--dataset_path", str(scenes), "--class_name", "cap", "--extractor", "cnn_normals"]
+    words = ["--dataset_path", str(scenes), "--class_name", "cap", "--extractor", "cnn_normals", "--augment", "mirror"]
     words += ["--epochs_no", str(EPOCHS), "--checkpoint_savepath", str(folder), *more]
     assert cfm_training.main(words) == 0
     return folder / "cap"
@@ -71,7 +71,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_what_is_kept_beside_the_weights(trained: Path) -> None:
-    config = json.loads((trained / "CFM_cap_4ep_4bs.json").read_text())["config"]
+    settings = json.loads((trained / "CFM_cap_4ep_4bs.json").read_text())
+    config = settings["config"]
+    assert (settings["images"], config["augment"]) == (5, "mirror")
     assert config["mapper"] == "mlp_wide"
     assert config["pixel_fraction"] is None
     assert config["extractor"]["backbone"] == "efficientnet_lite0"
@@ -96,7 +98,7 @@ def test_cached_and_resumed_runs_end_like_the_first(scenes: Path, trained: Path,
         patch.setattr(training.train, "__defaults__", (0.0,))  # save after each epoch
         with pytest.raises(KeyboardInterrupt):
             train(scenes, tmp_path / "a", *cache)
-    assert len(list((tmp_path / "cache").iterdir())) == 5
+    assert len(list((tmp_path / "cache").iterdir())) == 2 * 5
     assert load_tokens(next((tmp_path / "cache").iterdir())).in_cells
     found = weights(train(scenes, tmp_path / "a", *cache, "--resume"))
     assert all(torch.equal(found[name], value) for name, value in expected.items())

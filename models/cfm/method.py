@@ -35,7 +35,7 @@ class CFM(Method):
     results = "mvtec"
 
     def add_training_options(self, parser: argparse.ArgumentParser) -> None:
-        """The extractor's, --mapper, --pixel_fraction, --token_cache."""
+        """The extractor's, --mapper, --pixel_fraction, --augment, --token_cache."""
         add_extractor_options(parser)
         parser.add_argument(
             "--mapper",
@@ -48,6 +48,13 @@ class CFM(Method):
             type=fraction,
             help="share of each image's foreground pixels that a step sees, drawn anew at each step, in (0, 1]; 0.1 "
             "trains several times faster (default: 1; with cnn_normals as much as lets every class take as long)",
+        )
+        parser.add_argument(
+            "--augment",
+            choices=("none", "mirror", "turn"),
+            help="see each training image in a mirror too, or both of these turned by quarters about the optical axis, "
+            "which takes parts that are nominal either way (default: none; with cnn_normals turn for fewer than 30 "
+            "images, mirror for fewer than 100)",
         )
         parser.add_argument(
             "--token_cache",

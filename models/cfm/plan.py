@@ -1,7 +1,7 @@
 """A training of Crossmodal Feature Mapping: from the options and the samples of a class to mappers."""
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from models.cfm import training
+from models.cfm.augmentation import AUGMENTATIONS, looks
 from models.cfm.pipeline import CFMPipeline
 from models.extractors import Extractor
 from models.extractors.stored import asked_for
@@ -29,16 +30,26 @@ class CFMPlan:
     cache: Path | None
 
     def read(self) -> Sequence[Tokens]:
-        """The tokens of each training image; the extractor is fitted to them."""
+        """The tokens of each training image in each way; the extractor is fitted to them."""
         how = self.extractor, self.config.batch_size, self.device
         if self.cache is not None:
-            found = cache_tokens(self.data.hashes("train"), self._load, *how, self.cache)
+            digests = {
+                (stem, way): f"{digest} {way}" if way else digest
+                for stem, digest in self.data.hashes("train").items()
+                for way in range(AUGMENTATIONS[self.config.augment])
+            }
+            found = cache_tokens(digests, self._load, *how, self.cache)
             self.extractor.fit(found)
             return CachedTokens(found.paths, self.extractor.standardise)
         return fit_extractor(self.extractor, (sample for _, sample in self._load()), *how[1:])
 
-    def _load(self, stems: Sequence[str] | None = None) -> Iterator[tuple[str, GridSample]]:
-        return self.data.samples("train", "extracting", self.extractor.view, stems)
+    def _load(self, wanted: Collection[tuple[str, int]] | None = None) -> Iterator[tuple[tuple[str, int], GridSample]]:
+        """The training images, each in all ways, or only those wanted, with stem and number of the way."""
+        stems = None if wanted is None else list(dict.fromkeys(stem for stem, _ in wanted))
+        for stem, sample in self.data.samples("train", "extracting", self.extractor.view, stems):
+            for way, look in enumerate(looks(sample, self.extractor.view, self.config.augment)):
+                if wanted is None or (stem, way) in wanted:
+                    yield (stem, way), look
 
     def learn(
         self, read: Sequence[Tokens], name: CheckpointName, resume: bool, report: Callable[[dict[str, Any]], None]
@@ -46,7 +57,8 @@ class CFMPlan:
         """Train both mappers; see `training.train`."""
         detector = training.train(read, self.config, name, self.device, resume, report)
         states = training.states(detector, self.extractor.state_dict())
-        return Learned(states, CFMPipeline(self.extractor, detector, self.device))
+        pipeline = CFMPipeline(self.extractor, detector, self.device)
+        return Learned(states, pipeline, ways=AUGMENTATIONS[self.config.augment])
 
 
 def make_plan(data: NominalData, options: argparse.Namespace, device: torch.device) -> CFMPlan:
@@ -56,5 +68,6 @@ def make_plan(data: NominalData, options: argparse.Namespace, device: torch.devi
     mapper, share = training.DEFAULTS.get(options.extractor, training.PAPER)
     precision = options.precision or "fp32"
     run = precision, options.epochs_no, options.batch_size, options.seed, options.pixel_fraction or share
-    config = training.CFMConfig(extractor.fingerprint(), made_of, options.mapper or mapper, *run)
+    augment = options.augment or training.default_augment(options.extractor, len(data.hashes("train")))
+    config = training.CFMConfig(extractor.fingerprint(), made_of, options.mapper or mapper, *run, augment)
     return CFMPlan(config, data, extractor, device, options.token_cache)

@@ -29,6 +29,9 @@ PAPER: tuple[str, float | None] = ("mlp", 1.0)
 DEFAULTS: dict[str, tuple[str, float | None]] = {"cnn_normals": ("mlp_wide", None)}
 """Mapper and pixel fraction for an extractor where they are not the paper's: narrow tokens need wide mappers."""
 
+FEW_IMAGES = {"turn": 30, "mirror": 100}
+"""Augmentations of `cnn_normals` for fewer training images than these, unless another is asked for."""
+
 CELL_RATE = 2e-3
 """First learning rate for tokens in cells; it falls to 0 as a cosine does."""
 UPDATES = 1500
@@ -58,6 +61,7 @@ class CFMConfig:
     batch_size: int
     seed: int
     pixel_fraction: float | None
+    augment: str = "none"
 
 
 class CFMLearner:
@@ -144,6 +148,13 @@ def train(
     learner = CFMLearner(tokens, config, device)
     train_run(learner, len(tokens), config, name, PART, resume, report, save_seconds)
     return learner.detector.eval()
+
+
+def default_augment(extractor: str | None, images: int) -> str:
+    """Of so many training images: what an extractor is trained with unless another augmentation is asked for."""
+    if extractor not in DEFAULTS:
+        return "none"
+    return next((augment for augment, most in FEW_IMAGES.items() if images < most), "none")
 
 
 def states(detector: CrossmodalDetector, extractor_state: Mapping[str, Tensor]) -> dict[str, Mapping[str, Tensor]]:

@@ -42,7 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_mvtec3d(folder / "raw", ["cap"], 240, Counts(train=4, validation=3, test=1), seed=5, workers=1)
     assert preprocess_mvtec.main([str(folder / "raw"), "--workers", "1", "--target_dir", str(folder / "data")]) == 0
     words = ["--dataset_path", str(folder / "data"), "--class_name", "cap", "--extractor", "cnn_normals", "--device"]
-    words += ["cpu", "--epochs_no", "1", "--checkpoint_savepath", str(folder / "runs")]
+    words += ["cpu", "--epochs_no", "1", "--augment", "none", "--checkpoint_savepath", str(folder / "runs")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "UPDATES", 4)
         patch.setattr(training, "CELLS", 4 * 1024)
