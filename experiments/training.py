@@ -95,6 +95,7 @@ def _train(method: Method, options: argparse.Namespace, name: CheckpointName) ->
     learned = plan.learn(read, name, options.resume, log)
     seconds = {method.reading: was_read - started, "training": time.perf_counter() - was_read}
     images = len(read) // learned.ways
+    del read  # which may be most of the memory
     record = training_record(options.dataset_path, data.class_name, images, data.hashes("train"), seconds)
     if options.shots is not None:
         record["shots_drawn"] = options.draw_shots

@@ -131,6 +131,8 @@ class CnnNormals:
         Returns:
             One Tokens a sample, on the device of the input, not standardised.
         """
+        if rgb.device.type == "cpu" and len(rgb) > 1:  # image by image, which takes less memory
+            return [self.extract(*(values[i : i + 1] for values in (rgb, xyz, valid)))[0] for i in range(len(rgb))]
         features = self._features(torch.cat([colours(rgb), self.normals(xyz, valid)]))  # (2·B, D, c, c)
         both = features.unflatten(0, (2, len(rgb))).permute(1, 0, 3, 4, 2)  # (B, 2, c, c, D)
         share = functional.adaptive_avg_pool2d(valid.float(), both.shape[2])  # (B, c, c)
@@ -141,7 +143,7 @@ class CnnNormals:
         return (1 - estimate_normals(xyz, valid, self.settings.normals)[0]) / 2
 
     def _features(self, images: Tensor) -> Tensor:
-        """All levels on the grid of cells: (B, D, c, c) float32. On a CPU image by image, which takes less memory."""
+        """All levels on the grid of cells: (B, D, c, c) float32. On a CPU one by one, as above."""
         if images.device.type == "cpu" and len(images) > 1:
             return torch.cat([self._features(image[None]) for image in images])
         on_gpu = images.device.type == "cuda"  # on CPUs small convolutions are no faster in bf16
