@@ -23,8 +23,8 @@ from utils.checkpoint import CheckpointName
 pytestmark = pytest.mark.slow
 
 CLASS, SIZE, GRID = "cap", 240, 160  # pixels of a scene and of a sample
-TRAIN, VALIDATION, GOOD, DEFECTIVE = range(0, 40), range(150, 156), range(200, 216), range(220, 230)
-EPOCHS, BATCH_SIZE = 20, 8
+TRAIN, VALIDATION, GOOD, DEFECTIVE = range(0, 32), range(150, 153), range(200, 210), range(220, 226)
+EPOCHS, BATCH_SIZE = 16, 8
 
 
 @functools.cache  # several tests look at the same
