@@ -25,15 +25,15 @@ from utils.files import write_json
 
 CLASSES = ("biscuit", "cap", "chip_cookie", "gear", "loaf")
 RATES = (0.01, 0.05)
-CFM_EPOCHS, DBMRNET_EPOCHS, CFM_IMAGES = 12, 30, 30  # as in 00_demo.sh
+CFM_EPOCHS, DBMRNET_EPOCHS, CFM_IMAGES = 12, 16, 30  # as in 00_demo.sh
 
 
 def train(folder: Path, root: Path, class_name: str, method: str) -> Path:
     """Train a detector with the project's own command line; the folder of its checkpoint."""
     words = ["--dataset_path", str(root), "--class_name", class_name, "--checkpoint_savepath", str(folder / method)]
     if method == "CFM":
-        options = ["--extractor", "handcrafted", "--shots", str(CFM_IMAGES), "--epochs_no", str(CFM_EPOCHS)]
-        call("cfm_training.py", *words, *options)
+        options = ["--extractor", "cnn_normals", "--mapper", "mlp", "--shots", str(CFM_IMAGES)]
+        call("cfm_training.py", *words, *options, "--epochs_no", str(CFM_EPOCHS))
     else:
         options = ["--preset", "small", "--epochs_no", str(DBMRNET_EPOCHS), "--batch_size", "8"]
         call("dbmrnet_training.py", *words, *options)
