@@ -12,20 +12,24 @@ DEMO_EPOCHS="${DEMO_EPOCHS:-12}"                 # of CFM, on 30 images a class;
 DEMO_DBMRNET_EPOCHS="${DEMO_DBMRNET_EPOCHS:-16}" # of DBMRNet, on 40
 rm -rf "$OUT"
 
-for class_name in $DEMO_CLASSES; do # a dataset of its own for each, so that the first pictures are soon there
+# A dataset of its own for each class, so that the first pictures are soon there. Both methods learn at once, each with half
+# of the cores: starting a program and small steps keep one core busy, not all.
+cores=$(getconf _NPROCESSORS_ONLN)
+half=$((cores > 1 ? cores / 2 : 1))
+trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
+for class_name in $DEMO_CLASSES; do
   scenes="$OUT/scenes_$class_name"
   "$VENV_PYTHON" processing/make_scenes.py "$scenes" --classes "$class_name" --train 40 --validation 10 --test 3 --seed 0
   "$VENV_PYTHON" processing/preprocess_mvtec.py "$scenes" --target_dir "${scenes}_preprocessed"
-  "$VENV_PYTHON" cfm_training.py --dataset_path "${scenes}_preprocessed" --class_name "$class_name" \
+  OMP_NUM_THREADS=$half "$VENV_PYTHON" dbmrnet_training.py --dataset_path "${scenes}_preprocessed" --class_name "$class_name" \
+    --preset small --checkpoint_savepath "$OUT/checkpoints" --epochs_no "$DEMO_DBMRNET_EPOCHS" --batch_size 8 \
+    > "$OUT/dbmrnet_training_$class_name.log" 2>&1 &
+  OMP_NUM_THREADS=$half "$VENV_PYTHON" cfm_training.py --dataset_path "${scenes}_preprocessed" --class_name "$class_name" \
     --extractor cnn_normals --mapper mlp --shots 30 --checkpoint_savepath "$OUT/checkpoints" --epochs_no "$DEMO_EPOCHS"
   "$VENV_PYTHON" cfm_inference.py --dataset_path "${scenes}_preprocessed" --class_name "$class_name" \
     --checkpoint_folder "$OUT/checkpoints" --epochs_no "$DEMO_EPOCHS" \
     --quantitative_folder "$OUT/quantitatives_cfm" --qualitative_folder "$OUT/qualitatives_cfm" --produce_qualitatives
-done
-for class_name in $DEMO_CLASSES; do
-  scenes="$OUT/scenes_$class_name"
-  "$VENV_PYTHON" dbmrnet_training.py --dataset_path "${scenes}_preprocessed" --class_name "$class_name" \
-    --preset small --checkpoint_savepath "$OUT/checkpoints" --epochs_no "$DEMO_DBMRNET_EPOCHS" --batch_size 8
+  wait $! || { cat "$OUT/dbmrnet_training_$class_name.log"; exit 1; }
   "$VENV_PYTHON" dbmrnet_inference.py --dataset_path "${scenes}_preprocessed" --class_name "$class_name" \
     --checkpoint_folder "$OUT/checkpoints" --epochs_no "$DEMO_DBMRNET_EPOCHS" --batch_size 8 \
     --quantitative_folder "$OUT/quantitatives_dbmrnet" --qualitative_folder "$OUT/qualitatives_dbmrnet" \
