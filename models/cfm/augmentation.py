@@ -9,7 +9,7 @@ from torch import Tensor
 from models.token_store import Grid, GridSample, seen_by
 from utils.view import WHOLE_FRAME, ViewSettings, Window
 
-AUGMENTATIONS = {"none": 1, "mirror": 2, "turn": 8}
+AUGMENTATIONS: dict[str | None, int] = {None: 1, "mirror": 2, "turn": 8}
 """How many ways there are: as it is; in a mirror too; both by each quarter of a turn."""
 
 
@@ -28,7 +28,7 @@ class Look:
         return self
 
 
-def looks(sample: GridSample, view: ViewSettings | None, augment: str) -> Iterator[Look]:
+def looks(sample: GridSample, view: ViewSettings | None, augment: str | None) -> Iterator[Look]:
     """What an extractor sees of a sample, in all ways of an augmentation, the first as it is.
 
     Args:

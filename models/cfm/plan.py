@@ -68,6 +68,7 @@ def make_plan(data: NominalData, options: argparse.Namespace, device: torch.devi
     mapper, share = training.DEFAULTS.get(options.extractor, training.PAPER)
     precision = options.precision or "fp32"
     run = precision, options.epochs_no, options.batch_size, options.seed, options.pixel_fraction or share
-    augment = options.augment or training.default_augment(options.extractor, len(data.hashes("train")))
+    few = training.default_augment(options.extractor, len(data.hashes("train")))
+    augment = {None: few, "none": None}.get(options.augment, options.augment)
     config = training.CFMConfig(extractor.fingerprint(), made_of, options.mapper or mapper, *run, augment)
     return CFMPlan(config, data, extractor, device, options.token_cache)

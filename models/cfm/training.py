@@ -51,6 +51,7 @@ class CFMConfig:
     epochs, batch_size, seed: of the run.
     pixel_fraction: share of an image's foreground pixels that each step sees, drawn anew, in (0, 1]; None, for tokens
         in cells: such that a run sees CELLS.
+    augment: in which ways training images are seen, a key of `augmentation.AUGMENTATIONS`; older runs have none.
     """
 
     extractor: Mapping[str, Any]
@@ -61,7 +62,7 @@ class CFMConfig:
     batch_size: int
     seed: int
     pixel_fraction: float | None
-    augment: str = "none"
+    augment: str | None = None
 
 
 class CFMLearner:
@@ -150,11 +151,11 @@ def train(
     return learner.detector.eval()
 
 
-def default_augment(extractor: str | None, images: int) -> str:
+def default_augment(extractor: str | None, images: int) -> str | None:
     """Of so many training images: what an extractor is trained with unless another augmentation is asked for."""
     if extractor not in DEFAULTS:
-        return "none"
-    return next((augment for augment, most in FEW_IMAGES.items() if images < most), "none")
+        return None
+    return next((augment for augment, most in FEW_IMAGES.items() if images < most), None)
 
 
 def states(detector: CrossmodalDetector, extractor_state: Mapping[str, Tensor]) -> dict[str, Mapping[str, Tensor]]:
