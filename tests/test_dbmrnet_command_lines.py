@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from safetensors.torch import load_file
 
 import dbmrnet_inference
@@ -184,6 +185,14 @@ def test_training_images_are_kept_with_the_checkpoint_and_not_in_results(
     assert infer(scenes, trained, tmp_path) == 0
     made = json.loads((tmp_path / "q/cap_2ep_3bs.json").read_text())["config"]["training"]
     assert made == {key: value for key, value in settings.items() if key != "training_images"}
+
+
+def test_same_seed_gives_the_same_weights(scenes: Path, trained: Path, tmp_path: Path) -> None:
+    assert train(scenes, tmp_path / "same") == 0
+    assert train(scenes, tmp_path / "other", "--seed", "1") == 0
+    expected, same, other = (load_file(folder / WEIGHTS) for folder in (trained, tmp_path / "same", tmp_path / "other"))
+    assert all(torch.equal(expected[name], same[name]) for name in expected)
+    assert not torch.equal(expected["network.point_head.weight"], other["network.point_head.weight"])
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ from utils.run_record import read_json_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(__file__).parent / "golden"
-EACH = 20  # damaged files of each kind
+EACH = 30  # damaged files of each kind
 MAX_SECONDS, MAX_MEMORY = 10.0, 3 << 30  # of one file, and of the process; plain reading takes far less
 
 Maker = Callable[[Path], Path]

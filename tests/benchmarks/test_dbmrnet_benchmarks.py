@@ -41,8 +41,8 @@ def test_cases(name: str, images: int, precision: str, tmp_path: Path) -> None:
 
 def test_training_step_trains(tmp_path: Path) -> None:
     step: Any = dbmrnet_cases.training(Setting("cpu", tmp_path), "tiny", "fp32").step
-    losses = [float(sum(step().values())) for _ in range(30)]
-    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    losses = [float(sum(step().values())) for _ in range(60)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
 def test_inference_scores_as_the_detector_does(tmp_path: Path) -> None:

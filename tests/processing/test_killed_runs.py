@@ -24,7 +24,7 @@ from tests.processing.tools import tree
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "eyecandies"
-KILLS = 8  # of each command
+KILLS = 12  # of each command
 MANIFEST = "preprocessing.json"
 
 

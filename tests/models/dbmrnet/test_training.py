@@ -187,14 +187,14 @@ def test_every_loss_falls_to_a_third(
 @pytest.mark.slow
 def test_one_sample_is_overfitted(images: Inputs, tmp_path: Path) -> None:
     one = images.select(torch.tensor([1]))
-    config = replace(CONFIG, epochs=160, batch_size=1)
+    config = replace(CONFIG, epochs=250, batch_size=1)
     entries: list[Entry] = []
     detector = training.train(one, None, config, name_of(tmp_path, config), False, entries.append)[training.PART]
     for loss in LOSSES:
         last = sum(entry[loss] for entry in entries[-20:]) / 20
-        assert last < entries[0][loss] / 4, loss
+        assert last < entries[0][loss] / 7, loss
     rebuilt = detector.reconstruct(one)
-    assert float((rebuilt.image - one.image).square().mean()) < 0.15 * float(one.image.var())
+    assert float((rebuilt.image - one.image).square().mean()) < 0.05 * float(one.image.var())
     residuals = detector.discrepancies(one, rebuilt, "residual").residuals
     assert residuals is not None
     assert float(residuals[1][one.valid].mean()) < 0.15 * float(detector.network.radii[3])
