@@ -16,6 +16,7 @@ from report.figures.training_curves import save_loss_plot
 from utils.checkpoint import CheckpointName, lock_run
 from utils.devices import pick_device
 from utils.errors import UserError, report_skipped
+from utils.process_settings import return_freed_memory
 from utils.run_record import read_json_lines, training_record, wandb_logger
 from utils.training import is_finished, save_run
 from utils.view import ViewSettings
@@ -91,11 +92,13 @@ def _train(method: Method, options: argparse.Namespace, name: CheckpointName) ->
 
     log = wandb_logger(options.wandb_mode, f"{method.name} {data.class_name}", plan.config)
     read = plan.read()
+    return_freed_memory()
     was_read = time.perf_counter()
     learned = plan.learn(read, name, options.resume, log)
     seconds = {method.reading: was_read - started, "training": time.perf_counter() - was_read}
     images = len(read) // learned.ways
     del read  # which may be most of the memory
+    return_freed_memory()
     record = training_record(options.dataset_path, data.class_name, images, data.hashes("train"), seconds)
     if options.shots is not None:
         record["shots_drawn"] = options.draw_shots
@@ -110,6 +113,7 @@ def judge(method: Method, runs: Sequence[TrainedRun], learned: Learned, data: Cl
         if pipeline is not None:
             path = thresholds_path(name, run.part)
             calibrate_class(pipeline, data.split, path, weights_sha256(run), data.skipped)
+    return_freed_memory()
     log = read_json_lines(name.path(method.name, ".jsonl"))
     if losses := [entry for entry in log if any(key.startswith("loss") for key in entry)]:
         save_loss_plot(name.path(method.name, ".png"), losses, f"{method.name}, {data.class_name}")

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 from functools import cache
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of mallopt, glibc's <malloc.h>
@@ -31,11 +32,21 @@ def keep_freed_memory() -> None:
     Getting pages from the system and clearing them anew for every activation takes up to a tenth of the time on a CPU.
     Does something with glibc only.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
+    if mallopt := _of_glibc("mallopt"):
         mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the most that it takes
         mallopt(M_TRIM_THRESHOLD, 1 << 30)
         mallopt(M_TOP_PAD, 64 << 20)
+
+
+def return_freed_memory() -> None:
+    """Return to the system what the C library kept: between two stages of a command of which each needs much."""
+    if trim := _of_glibc("malloc_trim"):
+        trim(0)
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    """A function of the C library; None where that is another one."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def use_one_thread() -> None:

@@ -83,7 +83,7 @@ def settings_for(
         return BTFSettings(features, None, None, fraction), None
     name = backbone or PAPER_BACKBONE
     network, sha256 = load_backbone(name, weights)
-    return BTFSettings(features, name, sha256, fraction), network
+    return BTFSettings(features, name, sha256, fraction), network.drop_later_layers()
 
 
 def read_rows(

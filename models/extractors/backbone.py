@@ -81,6 +81,11 @@ class Backbone(nn.Module):
         )
         return found
 
+    def drop_later_layers(self) -> "Backbone":
+        """Free what comes after the levels, often most of the weights; the levels stay what they are."""
+        self.network.prune_intermediate_layers(list(self.levels), prune_norm=True, prune_head=True)
+        return self
+
 
 def colours(rgb: Tensor) -> Tensor:
     """Undo the normalisation of samples: (…, 3, S, S) in [0, 1]."""

@@ -212,7 +212,8 @@ def build_cnn_normals(
     network, sha256 = load_backbone(backbone, weights)
     kind: Literal["object", "frame"] = "frame" if view == "frame" else "object"
     extractor = CnnNormals(
-        network.to(device), CnnNormalsSettings(backbone, sha256, precision, ViewSettings(kind, SIZE))
+        network.drop_later_layers().to(device),
+        CnnNormalsSettings(backbone, sha256, precision, ViewSettings(kind, SIZE)),
     )
     if state:
         extractor.load_state(state)

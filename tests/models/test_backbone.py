@@ -83,10 +83,15 @@ def test_other_networks_of_timm_give_three_levels(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.pth"
         torch.save(made.network.state_dict(), path)
         loaded, _ = load_backbone(name, path)
-        levels = loaded(torch.zeros(2, 3, 64, 64))
+        images = torch.rand(2, 3, 64, 64)
+        levels = loaded(images)
         assert [tuple(level.shape) for level in levels] == [
             (2, width, side, side) for width, side in zip(widths, sides, strict=True)
         ]
+        whole = sum(parameter.numel() for parameter in loaded.parameters())
+        left = loaded.drop_later_layers()
+        assert sum(parameter.numel() for parameter in left.parameters()) < 0.8 * whole
+        assert all(torch.equal(old, new) for old, new in zip(levels, left(images), strict=True))
 
 
 def test_an_unknown_network_is_refused() -> None:
