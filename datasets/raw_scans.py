@@ -22,6 +22,7 @@ _TOLERANCE = 0.002  # metres, or twice the noise: points this near support a hyp
 
 _DRAWS, _BEST = 400, 40  # planes through three points; those that are fitted again and judged
 _POINTS = 3000  # that stand for all
+_BLOCKS = 8  # of the planes drawn: so few at a time that a processor's cache holds their distances
 _ROUNDS = 3  # of fitting again
 
 
@@ -75,20 +76,41 @@ def _candidates(points: np.ndarray, at_border: np.ndarray, tolerance: float) -> 
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
     normals = np.divide(normals, lengths, out=np.zeros_like(normals), where=lengths > 0)
     offsets = np.where(lengths[:, 0] > 0, -(normals * corners[:, 0]).sum(axis=1), np.inf)  # no plane without a normal
-    distance = np.abs(points @ normals.T + offsets)
-    support = np.maximum(0, 1 - (distance / tolerance) ** 2)
-    score = support.mean(axis=0) + support[at_border].mean(axis=0)
+    planes = np.concatenate([normals, offsets[:, None]], axis=1)
+    score = np.concatenate([_support(points, at_border, block, tolerance) for block in np.split(planes, _BLOCKS)])
     best = np.argsort(-score, kind="stable")[: min(_BEST, max(1, np.count_nonzero(score)))]
-    members = distance[:, best] <= tolerance
+    members = np.abs(points @ planes[best, :3].T + planes[best, 3]) <= tolerance
     members |= ~members.any(axis=0)  # all points coincide, or lie on a line: any plane through them will do
     for _ in range(_ROUNDS):
-        # Most candidates soon have the same members: each set is fitted once.
-        _, sets, of_candidate = np.unique(np.packbits(members, axis=0), axis=1, return_index=True, return_inverse=True)
-        planes = np.concatenate([least_squares_planes(points[None, members[:, k]]) for k in sets])[of_candidate.ravel()]
+        planes = _fitted(points, members)
         planes *= np.where(planes[:, 3:] < 0, -1, 1)  # normals towards the camera
         inside = np.abs(points @ planes[:, :3].T + planes[:, 3]) <= min(2 * tolerance, PLANE_DISTANCE)
         members = np.where(inside.any(axis=0), inside, members)
     return planes
+
+
+def _support(points: np.ndarray, at_border: np.ndarray, planes: np.ndarray, tolerance: float) -> np.ndarray:
+    """(K,) how many points support each of (K, 4) planes: the share of all, and that of those at the border."""
+    distance = points @ planes[:, :3].T + planes[:, 3]
+    support = np.maximum(0, 1 - (distance / tolerance) ** 2)
+    found: np.ndarray = support.mean(axis=0) + support[at_border].mean(axis=0)
+    return found
+
+
+def _fitted(points: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """(N, 3) points and (N, K) bool, at least one True a column → (K, 4) planes, each of least squares to its members.
+
+    All at once, by sums of the coordinates and their products, from which the middle is taken first for precision.
+    """
+    middle = points.mean(axis=0)
+    offsets = points - middle
+    products = (offsets[:, :, None] * offsets[:, None, :]).reshape(-1, 9)
+    sums = members.T.astype(np.float64) @ np.concatenate([offsets, products], axis=1)  # (K, 12)
+    counts = members.sum(axis=0)[:, None]
+    centre = sums[:, :3] / counts
+    covariance = sums[:, 3:].reshape(-1, 3, 3) / counts[:, None] - centre[:, :, None] * centre[:, None, :]
+    normal = np.linalg.eigh(covariance)[1][:, :, 0]  # eigenvector of the smallest eigenvalue
+    return np.concatenate([normal, -(normal * (centre + middle)).sum(axis=1, keepdims=True)], axis=1)
 
 
 def least_squares_planes(points: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.frames import pad_to_square, unpad
-from datasets.raw_scans import is_raw
+from datasets.raw_scans import background_plane
 from datasets.readers import mask_of, open_image, read_rgb, read_xyz
 from datasets.records import Record
 from processing.background.removal import object_mask
@@ -68,13 +68,13 @@ def clean(job: Job) -> Outcome:
     """
     try:
         xyz, sources = read_xyz(job.record.xyz), sha256_files([job.record.xyz])
-        if not is_raw(xyz):
+        if (ground := background_plane(xyz)) is None:
             raise UserError(
                 f"{job.record.xyz}: {NO_PLANE}: already preprocessed, or no raw scan. Cut along another plane, the "
                 "object would lose a part. Restore the raw file."
             )
         generator = np.random.default_rng([job.done.seed, zlib.crc32(job.name.encode())])
-        mask = object_mask(xyz, generator, job.done.settings)
+        mask = object_mask(xyz, generator, job.done.settings, ground)
         if not mask.any():
             raise UserError(
                 f"{job.record.xyz}: nothing is left above the background plane; expected an object at least "

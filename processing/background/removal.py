@@ -38,7 +38,10 @@ class BackgroundSettings:
 
 
 def object_mask(
-    xyz: np.ndarray, generator: np.random.Generator, settings: BackgroundSettings = BackgroundSettings()
+    xyz: np.ndarray,
+    generator: np.random.Generator,
+    settings: BackgroundSettings = BackgroundSettings(),
+    ground: np.ndarray | None = None,
 ) -> np.ndarray:
     """Where the object is: the largest cluster of points off the background plane.
 
@@ -46,6 +49,7 @@ def object_mask(
         xyz: (h, w, 3) metres, invalid points (0, 0, 0).
         generator: draws the points of the plane hypotheses.
         settings: distances and counts.
+        ground: what `background_plane` says of the cloud, where that is known; found here otherwise.
 
     Returns:
         (h, w) bool, True = a point of the object. All False when nothing, or no cluster, rises above the plane.
@@ -55,7 +59,7 @@ def object_mask(
     """
     valid = valid_points(xyz)
     border = xyz[valid & border_mask(valid.shape, settings.frame)]
-    ground = background_plane(xyz)
+    ground = background_plane(xyz) if ground is None else ground
     if ground is not None:  # a part that reaches the border has no say: large draws would hardly ever miss it
         border = border[plane_distances(border.astype(np.float64), ground) <= 2 * settings.plane_distance]
     plane = fit_plane(border, generator, settings)
