@@ -329,7 +329,7 @@ def test_scan_without_enough_of_its_border_is_listed(raw: Path, columns: int, li
 
 
 def test_random_draws_depend_on_seed_and_file_alone(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def noise(xyz: np.ndarray, generator: np.random.Generator, settings: Any) -> np.ndarray:
+    def noise(xyz: np.ndarray, generator: np.random.Generator, *_: Any) -> np.ndarray:
         return generator.random(xyz.shape[:2]) < 0.5
 
     monkeypatch.setattr("processing.background.clean_files.object_mask", noise)
