@@ -46,9 +46,10 @@ class CFMPlan:
     def _load(self, wanted: Collection[tuple[str, int]] | None = None) -> Iterator[tuple[tuple[str, int], GridSample]]:
         """The training images, each in all ways, or only those wanted, with stem and number of the way."""
         stems = None if wanted is None else list(dict.fromkeys(stem for stem, _ in wanted))
+        chosen = None if wanted is None else set(wanted)
         for stem, sample in self.data.samples("train", "extracting", self.extractor.view, stems):
             for way, look in enumerate(looks(sample, self.extractor.view, self.config.augment)):
-                if wanted is None or (stem, way) in wanted:
+                if chosen is None or (stem, way) in chosen:
                     yield (stem, way), look
 
     def learn(
