@@ -51,7 +51,7 @@ def measure_all(checkpoint: Path, splits: Sequence[tuple[Path, str]], class_name
     detector = load_detector(checkpoint)
     found: dict[str, list[Any]] = {}
     for root, split in splits:
-        for record, sample in iter_samples(scan(root, class_name, split)):
+        for record, sample in iter_samples(scan(root, class_name, split), view=detector.pipeline.view):
             smoothed = detector.pipeline.maps([sample])[0].smoothed.numpy()
             kind = record.defect if split == "test" else "fresh"
             maximum, level, _ = measure(smoothed, sample.valid.numpy())
