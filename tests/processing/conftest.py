@@ -73,7 +73,7 @@ def _raw_scan(height: int, width: int, rng: np.random.Generator) -> tuple[np.nda
 def _write_sample(folder: Path, stem: str, rgb: np.ndarray, xyz: np.ndarray, gt: np.ndarray | None) -> None:
     for kind in ("rgb", "xyz") if gt is None else ("rgb", "xyz", "gt"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rgb).save(folder / "rgb" / f"{stem}.png")
+    Image.fromarray(rgb).save(folder / "rgb" / f"{stem}.png", compress_level=1)
     tifffile.imwrite(folder / "xyz" / f"{stem}.tiff", xyz, photometric="rgb")
     if gt is not None:
         Image.fromarray(gt).save(folder / "gt" / f"{stem}.png")
