@@ -31,13 +31,6 @@ if TYPE_CHECKING:
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = ("dome", "near", "plank")
-PAPERS_NETWORKS = (
-    "models/test_dino_pointmae",
-    "models/test_extractor_contracts",
-    "models/test_golden",
-    "test_command_lines",
-)
-"""Files of tests that need the paper's networks, whose stand-in weights take seconds to make."""
 MAPPER_WIDTHS = {"CFM_2Dto3D": (768, 1152), "CFM_3Dto2D": (1152, 768)}
 
 
@@ -209,20 +202,6 @@ def trained(shared: Callable[[str, Callable[[Path], object]], Path]) -> "Trained
 def pytest_xdist_auto_num_workers() -> int:
     """A process a core, and one for those that wait for files, pages and signals; each takes up to 2.5 GB."""
     return min(8, available_cores() + 1)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where a process takes a file at a time, those of PAPERS_NETWORKS go to one."""
-    from xdist.scheduler import LoadFileScheduling
-
-    class Scheduler(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = super()._split_scope(nodeid)
-            together = file.removeprefix("tests/").removesuffix(".py") in PAPERS_NETWORKS
-            return "the paper's networks" if together else file
-
-    return Scheduler(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
