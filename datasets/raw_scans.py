@@ -55,7 +55,7 @@ def background_plane(xyz: np.ndarray) -> np.ndarray | None:
     if not at_border.any():
         return None
     planes = _candidates(points, at_border, max(_TOLERANCE, 2 * noise))
-    height = points @ planes[:, :3].T + planes[:, 3]  # (N, planes), positive towards the camera
+    height = _heights(points, planes)
     near = np.abs(height) < PLANE_DISTANCE
     reach = share * near[at_border].mean(axis=0)
     mean_square = (height**2 * near).sum(axis=0) / np.maximum(near.sum(axis=0), 1)
@@ -79,20 +79,25 @@ def _candidates(points: np.ndarray, at_border: np.ndarray, tolerance: float) -> 
     planes = np.concatenate([normals, offsets[:, None]], axis=1)
     score = np.concatenate([_support(points, at_border, block, tolerance) for block in np.split(planes, _BLOCKS)])
     best = np.argsort(-score, kind="stable")[: min(_BEST, max(1, np.count_nonzero(score)))]
-    members = np.abs(points @ planes[best, :3].T + planes[best, 3]) <= tolerance
+    members = np.abs(_heights(points, planes[best])) <= tolerance
     members |= ~members.any(axis=0)  # all points coincide, or lie on a line: any plane through them will do
     for _ in range(_ROUNDS):
         planes = _fitted(points, members)
         planes *= np.where(planes[:, 3:] < 0, -1, 1)  # normals towards the camera
-        inside = np.abs(points @ planes[:, :3].T + planes[:, 3]) <= min(2 * tolerance, PLANE_DISTANCE)
+        inside = np.abs(_heights(points, planes)) <= min(2 * tolerance, PLANE_DISTANCE)
         members = np.where(inside.any(axis=0), inside, members)
     return planes
 
 
+def _heights(points: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    """(N, 3) points over (K, 4) planes: (N, K), positive on the side of the normals."""
+    found: np.ndarray = points @ planes[:, :3].T + planes[:, 3]
+    return found
+
+
 def _support(points: np.ndarray, at_border: np.ndarray, planes: np.ndarray, tolerance: float) -> np.ndarray:
     """(K,) how many points support each of (K, 4) planes: the share of all, and that of those at the border."""
-    distance = points @ planes[:, :3].T + planes[:, 3]
-    support = np.maximum(0, 1 - (distance / tolerance) ** 2)
+    support = np.maximum(0, 1 - (_heights(points, planes) / tolerance) ** 2)
     found: np.ndarray = support.mean(axis=0) + support[at_border].mean(axis=0)
     return found
 
@@ -109,8 +114,7 @@ def _fitted(points: np.ndarray, members: np.ndarray) -> np.ndarray:
     counts = members.sum(axis=0)[:, None]
     centre = sums[:, :3] / counts
     covariance = sums[:, 3:].reshape(-1, 3, 3) / counts[:, None] - centre[:, :, None] * centre[:, None, :]
-    normal = np.linalg.eigh(covariance)[1][:, :, 0]  # eigenvector of the smallest eigenvalue
-    return np.concatenate([normal, -(normal * (centre + middle)).sum(axis=1, keepdims=True)], axis=1)
+    return _planes_through(centre + middle, covariance)
 
 
 def least_squares_planes(points: np.ndarray) -> np.ndarray:
@@ -118,6 +122,11 @@ def least_squares_planes(points: np.ndarray) -> np.ndarray:
     centre = points.mean(axis=1)
     offsets = points - centre[:, None]
     covariance = np.einsum("bni,bnj->bij", offsets, offsets)
+    return _planes_through(centre, covariance)
+
+
+def _planes_through(centre: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """(B, 4) planes through (B, 3) centres of points, across the direction in which they vary least by (B, 3, 3)."""
     normal = np.linalg.eigh(covariance)[1][:, :, 0]  # eigenvector of the smallest eigenvalue
     return np.concatenate([normal, -(normal * centre).sum(axis=1, keepdims=True)], axis=1)
 
