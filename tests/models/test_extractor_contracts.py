@@ -71,10 +71,10 @@ def case(request: pytest.FixtureRequest, stand_ins: dict[str, ExtractorOptions])
 
 
 def tensors(tokens: Tokens) -> dict[str, Tensor]:
-    """All that a sample's tokens hold; lifted are some of the features, as all are."""
+    """All that a sample's tokens hold, lifted."""
     found = {"foreground": tokens.foreground}
     for name, part in (("rgb", tokens.rgb), ("xyz", tokens.xyz)):
-        found |= {name: part.tokens, f"{name} lifted": part.lift.multiply(part.tokens[:, :8].contiguous())}
+        found |= {name: part.tokens, f"{name} lifted": part.lifted()}
         if part.rarity is not None:
             found[f"{name} rarity"] = part.rarity
     return found
@@ -90,7 +90,7 @@ def test_frozen_repeatable_and_a_batch_is_its_samples(case: Case) -> None:
         assert not values.requires_grad
         assert torch.equal(values, repeated[name]), name
         torch.testing.assert_close(values, of_batch[name], rtol=1e-3, atol=1e-3)
-    assert not torch.equal(tensors(batch[0])["rgb lifted"][:100], of_batch["rgb lifted"][:100])
+    assert not torch.equal(batch[0].rgb.lifted()[:100], of_batch["rgb lifted"][:100])
     assert case.extractor.fingerprint() == before
     assert all(torch.equal(value, state[name]) for name, value in case.extractor.state_dict().items())
 

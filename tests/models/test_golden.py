@@ -42,8 +42,8 @@ def test_foreground_and_features(case: str, mode: str, golden: Expected, golden_
     foreground[tokens.foreground.numpy()] = True
     np.testing.assert_array_equal(foreground, np.unpackbits(expected[f"{mode}/mask"]).astype(bool))
 
-    rows = torch.from_numpy(np.searchsorted(tokens.foreground.numpy(), expected[f"{mode}/pixels"]))
-    rgb, xyz = (part.at(rows).lifted().numpy() for part in (tokens.rgb, tokens.xyz))
+    rows = np.searchsorted(tokens.foreground.numpy(), expected[f"{mode}/pixels"])
+    rgb, xyz = tokens.rgb.lifted()[rows].numpy(), tokens.xyz.lifted()[rows].numpy()
     assert relative_error(rgb, expected[f"{mode}/rgb_features"]) < 1e-5
     # Near-ties among the 128 neighbours may fall either way, which moves the statistics of `batchnorm` a little.
     assert relative_error(xyz, expected[f"{mode}/xyz_features"]) < (1e-4 if mode == "eval" else 2e-3)
