@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,10 +57,18 @@ def is_test(path: Path, root: Path) -> bool:
 
 def is_script(path: Path, root: Path) -> bool:
     """A file at the root, or one that runs when it is called."""
+    return path.parent == root or (not is_test(path, root) and runs(path.read_text(encoding="utf-8")))
+
+
+@cache  # several rules ask for the same file, as for its imports
+def runs(text: str) -> bool:
     guard = "__name__ == '__main__'"
-    statements = ast.parse(path.read_text(encoding="utf-8")).body
-    runs = any(isinstance(node, ast.If) and ast.unparse(node.test) == guard for node in statements)
-    return path.parent == root or (runs and not is_test(path, root))
+    return any(isinstance(node, ast.If) and ast.unparse(node.test) == guard for node in ast.parse(text).body)
+
+
+@cache
+def import_statements(text: str) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    return tuple(node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom))
 
 
 def imported_modules(path: Path, root: Path) -> set[str]:
@@ -68,10 +77,10 @@ def imported_modules(path: Path, root: Path) -> set[str]:
     if path.name != "__init__.py":
         package = package[:-1]
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in import_statements(path.read_text(encoding="utf-8")):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+        else:
             start = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*start, *filter(None, [node.module])])
             for alias in node.names:
