@@ -1,9 +1,13 @@
 """Stand-in weights and samples whose expected values are known (tests/golden), shared by all tests.
 
-What only some tests need is imported in the fixtures, so that a machine without it runs the others.
+What only some tests need is imported in the fixtures, so that a machine without it runs the others; so is torch, for
+the process that hands out the tests starts the others only after it has imported this.
 """
 
+from __future__ import annotations
+
 import copy
+import gc
 import importlib.util
 import json
 import os
@@ -12,21 +16,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-import torch
 from filelock import FileLock
-from torch import Tensor, nn
 
-from models.cfm.detector import CrossmodalDetector
-from models.cfm.mappers import CrossmodalMapper
-from models.tokens import Tokens, group_clouds, make_tokens
-from utils.devices import DTYPES
 from utils.parallel import available_cores
 
 if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
     from datasets.sample import Sample
+    from models.cfm.detector import CrossmodalDetector
     from models.extractors.dino_pointmae import DinoPointMAE
+    from models.tokens import Tokens
     from tests.trained import Trained
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -36,6 +38,9 @@ MAPPER_WIDTHS = {"CFM_2Dto3D": (768, 1152), "CFM_3Dto2D": (1152, 768)}
 
 def recipe_state(prefix: str, shapes: dict[str, Any]) -> dict[str, Tensor]:
     """Stand-in weights: every value follows from the parameter's name and shape."""
+    import numpy as np
+    import torch
+
     spec = importlib.util.spec_from_file_location("recipe", GOLDEN / "recipe.py")
     assert spec is not None
     assert spec.loader is not None
@@ -52,11 +57,13 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
 @pytest.fixture(scope="session")
 def golden() -> dict[str, dict[str, np.ndarray]]:
     """Expected values by case."""
+    import numpy as np
+
     return {case: dict(np.load(GOLDEN / "cases" / f"{case}.npz")) for case in CASES}
 
 
 @pytest.fixture(scope="session")
-def golden_samples() -> "dict[str, Sample]":
+def golden_samples() -> dict[str, Sample]:
     """The cases' files as samples."""
     import tifffile
     from PIL import Image
@@ -71,12 +78,27 @@ def golden_samples() -> "dict[str, Sample]":
 
 
 @pytest.fixture(scope="session")
-def vit_state() -> dict[str, Tensor]:
-    """Stand-in weights of DINO ViT-B/8 under the names of the public file."""
+def dino_file(shared: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """Stand-in weights of DINO ViT-B/8 in the format of the public file."""
+    import torch
+
     from models.extractors.dino import DinoEncoder
 
-    with torch.device("meta"):  # only the shapes are asked for
-        return recipe_state("rgb", shapes_of(DinoEncoder().vit))
+    def write(folder: Path) -> None:
+        with torch.device("meta"):  # only the shapes are asked for
+            shapes = shapes_of(DinoEncoder().vit)
+        torch.save(recipe_state("rgb", shapes), folder / "dino.pth")
+
+    return shared("dino", write) / "dino.pth"
+
+
+@pytest.fixture(scope="session")
+def vit_state(dino_file: Path) -> dict[str, Tensor]:
+    """Stand-in weights of DINO ViT-B/8 under the names of the public file; not to be changed."""
+    import torch
+
+    state: dict[str, Tensor] = torch.load(dino_file, mmap=True, weights_only=True)
+    return state
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +110,7 @@ def point_mae_state() -> dict[str, Tensor]:
 @pytest.fixture(scope="session")
 def mapper_states() -> Callable[[str], dict[str, dict[str, Tensor]]]:
     """Stand-in weights of both mappers, by variant."""
+    from models.cfm.mappers import CrossmodalMapper
 
     def states(variant: str) -> dict[str, dict[str, Tensor]]:
         return {
@@ -101,9 +124,10 @@ def mapper_states() -> Callable[[str], dict[str, dict[str, Tensor]]]:
 @pytest.fixture(scope="session")
 def build_dino_pointmae(
     vit_state: dict[str, Tensor], point_mae_state: dict[str, Tensor]
-) -> "Callable[..., DinoPointMAE]":
+) -> Callable[..., DinoPointMAE]:
     """Builds the paper's extractors with the stand-in weights."""
     from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings, blank_encoders
+    from utils.devices import DTYPES
 
     whole = blank_encoders()
     whole[0].vit.load_state_dict(vit_state)
@@ -121,7 +145,7 @@ def build_dino_pointmae(
 
 @pytest.fixture(scope="session")
 def golden_tokens(
-    build_dino_pointmae: "Callable[..., DinoPointMAE]", golden_samples: "dict[str, Sample]"
+    build_dino_pointmae: Callable[..., DinoPointMAE], golden_samples: dict[str, Sample]
 ) -> dict[tuple[str, str], Tokens]:
     """Tokens by case and extractor mode, one sample at a time; each is made when it is first asked for."""
 
@@ -143,6 +167,7 @@ def golden_tokens(
 @pytest.fixture
 def golden_detector(mapper_states: Callable[[str], dict[str, dict[str, Tensor]]]) -> Callable[..., CrossmodalDetector]:
     """Builds a detector with the stand-in mappers."""
+    from models.cfm.detector import CrossmodalDetector
 
     def build(variant: str = "mlp", precision: str = "fp32") -> CrossmodalDetector:
         states = mapper_states(variant)
@@ -154,6 +179,9 @@ def golden_detector(mapper_states: Callable[[str], dict[str, dict[str, Tensor]]]
 @pytest.fixture(scope="session")
 def make_random_tokens() -> Callable[[int], Tokens]:
     """Makes small related tokens of one made-up sample: 7×7 RGB tokens of width 6, 20 groups of width 8."""
+    import torch
+
+    from models.tokens import group_clouds, make_tokens
 
     def make(seed: int) -> Tokens:
         generator = torch.Generator().manual_seed(seed)
@@ -191,7 +219,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[
 
 
 @pytest.fixture(scope="session")
-def trained(shared: Callable[[str, Callable[[Path], object]], Path]) -> "Trained":
+def trained(shared: Callable[[str, Callable[[Path], object]], Path]) -> Trained:
     """Detectors of both methods on a few generated scenes; not to be changed."""
     from tests.trained import Trained, train_both
 
@@ -202,6 +230,12 @@ def trained(shared: Callable[[str, Callable[[Path], object]], Path]) -> "Trained
 def pytest_xdist_auto_num_workers() -> int:
     """A process a core, and one for those that wait for files, pages and signals; each takes up to 2.5 GB."""
     return min(8, available_cores() + 1)
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: collections of garbage need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,5 +4,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash setup.sh --dev
+unset PYTHONDONTWRITEBYTECODE # or each process compiles all tests anew
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 # torch takes the first
 exec .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@"

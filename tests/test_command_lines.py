@@ -266,13 +266,13 @@ def test_pixel_fraction_outside_its_range_is_refused(value: str, capsys: pytest.
 @pytest.fixture(scope="module")
 def public_files(
     tmp_path_factory: pytest.TempPathFactory,
-    vit_state: dict[str, Tensor],
+    dino_file: Path,
     point_mae_state: dict[str, Tensor],
     mapper_states: Callable[[str], dict[str, dict[str, Tensor]]],
 ) -> Path:
     """Stand-in weights in the public file formats, checkpoints of the original authors, and a dataset of two cases."""
     folder = tmp_path_factory.mktemp("public")
-    torch.save(vit_state, folder / "dino_vitbase8_pretrain.pth")
+    (folder / "dino_vitbase8_pretrain.pth").symlink_to(dino_file)
     model = {f"module.MAE_encoder.{name}": value for name, value in point_mae_state.items()}
     model["module.mask_token"] = torch.zeros(1, 1, 384)
     torch.save({"base_model": model, "epoch": 300}, folder / "pretrain.pth")

@@ -29,14 +29,13 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def stand_ins(
-    vit_state: dict[str, Tensor], point_mae_state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory
+    dino_file: Path, point_mae_state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, ExtractorOptions]:
     """Options of extractors that take weights from elsewhere, with files in their place; the networks are cut short."""
     folder = tmp_path_factory.mktemp("weights")
-    torch.save(vit_state, folder / "dino.pth")
     model = {f"module.MAE_encoder.{name}": value for name, value in point_mae_state.items()}
     torch.save({"base_model": model}, folder / "point_mae.pth")
-    files = ExtractorOptions(rgb_weights=folder / "dino.pth", xyz_weights=folder / "point_mae.pth", keep_blocks=1)
+    files = ExtractorOptions(rgb_weights=dino_file, xyz_weights=folder / "point_mae.pth", keep_blocks=1)
     return {"dino_pointmae": files}
 
 
