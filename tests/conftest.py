@@ -148,6 +148,7 @@ def golden_tokens(
     build_dino_pointmae: Callable[..., DinoPointMAE], golden_samples: dict[str, Sample]
 ) -> dict[tuple[str, str], Tokens]:
     """Tokens by case and extractor mode, one sample at a time; each is made when it is first asked for."""
+    from models.tokens import Tokens
 
     images: dict[str, Tensor] = {}  # what the image encoder says, which no mode changes
 
