@@ -25,6 +25,7 @@ from benchmarks.measure import Case, Setting, call, measure
 from datasets.records import scan
 from datasets.sample import load_sample
 from datasets.scenes.writer import Counts
+from models.extractors import point_mae
 from utils.errors import UserError
 
 FIELDS = {"seconds", "fastest", "images", "repetitions", "device", "peak_gib", "gpu_gib", "baseline", "figures"}
@@ -58,7 +59,8 @@ def one_block(pruned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def little_dome(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fifth of the pixels that are measured, for tests that do not look at their number."""
+    """A fifth of the measured pixels and a quarter of the groups, for tests that look at neither number."""
+    monkeypatch.setattr(point_mae, "N_GROUPS", 256)
     dome = cases.dome
     monkeypatch.setattr(cases, "dome", lambda side=448, seed=0: dome(4000, side, seed))
 

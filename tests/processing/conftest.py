@@ -43,8 +43,9 @@ def realsense(tmp_path: Path, rgbd_scenes: dict[str, Scene]) -> Path:
     root = tmp_path / "scans"
     for part, scene in rgbd_scenes.items():
         (root / part).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(scene.rgb).save(root / f"{part}_color.png")
-        Image.fromarray(np.rint(scene.xyz[..., 2] * 10_000).astype(np.uint16)).save(root / f"{part}_depth.png")
+        Image.fromarray(scene.rgb).save(root / f"{part}_color.png", compress_level=1)
+        depth = Image.fromarray(np.rint(scene.xyz[..., 2] * 10_000).astype(np.uint16))
+        depth.save(root / f"{part}_depth.png", compress_level=1)
         if "hole" in part:
             Image.fromarray(scene.gt).save(root / f"{part}_mask.png")
     camera = rgbd_scenes["test/hole/000"].camera

@@ -24,7 +24,7 @@ def write_sample(data: Path, index: str, grey: int, anomalous: int | None = None
     for key in ("depth.png", "info_depth.yaml", "pose.txt"):
         shutil.copyfile(GOLDEN / f"000_{key}", data / f"{index}_{key}")
     for image in range(6):
-        Image.new("RGB", (512, 512), (grey, image, 0)).save(data / f"{index}_image_{image}.png")
+        Image.new("RGB", (512, 512), (grey, image, 0)).save(data / f"{index}_image_{image}.png", compress_level=1)
     if anomalous is not None:
         mask = np.zeros((512, 512), np.uint8)
         mask[200:220, 240:270] = 255 * anomalous
