@@ -229,8 +229,8 @@ def trained(shared: Callable[[str, Callable[[Path], object]], Path]) -> Trained:
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_auto_num_workers() -> int:
-    """A process a core, and one for those that wait for files, pages and signals; each takes up to 2.5 GB."""
-    return min(8, available_cores() + 1)
+    """A process a core; each takes up to 2.5 GB. One more takes the caches of the others, and a tenth longer in all."""
+    return min(8, available_cores())
 
 
 def pytest_collection_finish() -> None:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets the environment up where that is still to be done and runs the whole test suite, in one process a core and one more
-# with one thread each. Arguments go to pytest: bash tests/run.sh tests/models -k aupro -x; -n 0 runs without other processes.
+# Sets the environment up where that is still to be done and runs the whole test suite, in one process a core with one
+# thread each. Arguments go to pytest: bash tests/run.sh tests/models -k aupro -x; -n 0 runs without other processes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash setup.sh --dev
