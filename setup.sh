@@ -65,12 +65,13 @@ provide_system_libraries() {
 
 has_browser() { "$venv_python" -c 'import sys; from tests.browser import find_browser; sys.exit(find_browser() is None)'; }
 
-# Debian's chromium. Ubuntu's package of that name only fetches a snap, which may take for ever and would not do.
+# Debian's Chromium without windows, which draws pages faster, or else the whole of it. Ubuntu's package of that name only
+# fetches a snap, which may take for ever and would not do.
 provide_browser() {
     has_browser && return
     if ! grep -qsi ubuntu /etc/os-release; then
         say "the tests of HTML pages need a browser; installing chromium"
-        apt_install chromium || true
+        apt_install chromium-headless-shell || apt_install chromium || true
         has_browser && return
     fi
     say "warning: no Chromium or Chrome, tests of HTML pages are skipped. Install one, or: $venv_python -m playwright install --with-deps chromium"

@@ -16,8 +16,15 @@ case "$*" in
     --version) echo Python 3.12.0 ;;
 esac
 """
-APT = '#!/bin/bash\necho "apt $*" >> commands\n[ -n "$WORKS" ] && touch browser'
-INSTALL = "apt install -y --no-install-recommends chromium"
+APT = """#!/bin/bash
+echo "apt $*" >> commands
+case "$*" in
+    *"$UNKNOWN") exit 100 ;;
+    install*) touch browser ;;
+esac
+"""
+WHOLE = "apt install -y --no-install-recommends chromium"
+INSTALL = f"{WHOLE}-headless-shell"
 REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
 
 Setup = Callable[..., tuple[int, list[str], str]]
@@ -36,14 +43,19 @@ def setup(tmp_path: Path) -> Setup:
         (tmp_path / name).chmod(0o755)
 
     def run(
-        *words: str, user: int = 0, sudo: bool = False, ubuntu: bool = False, works: bool = True, fails: str = "no such"
+        *words: str,
+        user: int = 0,
+        sudo: bool = False,
+        ubuntu: bool = False,
+        unknown: str = "no such",
+        fails: str = "no such",
     ) -> tuple:
         stub(".venv/bin/python", PYTHON)
         stub("bin/apt-get", APT)
         stub("bin/id", f"#!/bin/bash\necho {user}")
         stub("bin/sudo", f'#!/bin/bash\n{"shift" if sudo else "exit 1"}\n"$@"')
         stub("bin/grep", f"#!/bin/bash\nexit {0 if ubuntu else 1}")
-        environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "WORKS": "yes" if works else "", "FAILS": fails}
+        environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "UNKNOWN": unknown, "FAILS": fails}
         command = ["bash", *(words or ("setup.sh",))]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         commands = (tmp_path / "commands").read_text().splitlines() if (tmp_path / "commands").exists() else []
@@ -75,6 +87,12 @@ def test_the_tests_get_one_where_there_is_none(setup: Setup) -> None:
     assert "installing chromium" in said
     assert "warning" not in said
     assert setup("setup.sh", "--dev")[1] == [INSTALL]  # found now: no second call
+
+
+def test_the_whole_browser_will_do_where_the_smaller_is_unknown(setup: Setup) -> None:
+    status, apt, said = setup("setup.sh", "--dev", unknown="chromium-headless-shell")
+    assert (status, apt) == (0, [INSTALL, "apt update", INSTALL, WHOLE])
+    assert "warning" not in said
 
 
 def test_run_sh_asks_for_packages_and_browser_and_hands_its_arguments_on(setup: Setup, tmp_path: Path) -> None:
@@ -115,7 +133,7 @@ def test_without_root_sudo_installs_it_if_it_asks_no_password(setup: Setup) -> N
 @pytest.mark.parametrize(
     ("machine", "commands"),
     [
-        ({"works": False}, [INSTALL, "apt update"]),
+        ({"unknown": ""}, [INSTALL, "apt update", WHOLE, "apt update"]),
         ({"user": 1000}, []),
         ({"ubuntu": True}, []),
     ],
