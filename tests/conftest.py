@@ -240,7 +240,11 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: a worker takes a file at a time, and none shall begin a long one at the end."""
+    """Files with slow tests first: a worker takes a file at a time, and none shall begin a long one at the end.
+
+    The very first makes `trained`, so that no other that needs it waits for that.
+    """
     if "PYTEST_XDIST_WORKER" in os.environ:
         slow = {item.path for item in items if item.get_closest_marker("slow")}
-        items.sort(key=lambda item: item.path not in slow)
+        makes = next((i.path for i in items if isinstance(i, pytest.Function) and "trained" in i.fixturenames), None)
+        items.sort(key=lambda item: (item.path != makes, item.path not in slow))
