@@ -92,14 +92,17 @@ install_requirements() {
     wanted=$(sha256sum "$file")
     [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
     rm -f "$stamp"
+    [ -e .venv/before ] || touch .venv/before # what is newer is to be compiled, by this run or the next
     say "installing $file into .venv (several GB the first time; some minutes)"
     "$venv_python" -m pip install --disable-pip-version-check --no-compile -r "$file" ||
         fail "pip could not install $file (see above). Run this again to continue"
     # As pip would, but on all cores, and without the packages' own tests.
-    "$venv_python" -m compileall -q -j 0 -x '/tests?/' .venv/lib >/dev/null || true
+    find .venv/lib -name '*.py' -not -path '*/test/*' -not -path '*/tests/*' -cnewer .venv/before -print0 2>/dev/null |
+        xargs -0 -r -n 200 -P "$(getconf _NPROCESSORS_ONLN)" "$venv_python" -m compileall -q >/dev/null || true
     "$venv_python" -m pip check || fail "the packages in .venv contradict each other (see above). Remove .venv and run this again"
     "$venv_python" -c "import $modules" ||
         fail "the installed packages do not import (see above). Remove .venv and run this again"
+    rm -f .venv/before
     echo "$wanted" >"$stamp"
 }
 
