@@ -86,23 +86,29 @@ create_environment() {
     "$python" -m venv --clear .venv || fail "could not create .venv. On Debian and Ubuntu: apt-get install -y python3-venv, then run this again"
 }
 
+# Compiles what came since the last complete installation, or the creation of .venv: as pip would, but on all cores, and
+# without the packages' own tests.
+compile_new() {
+    local since
+    since=$(find .venv -maxdepth 1 \( -name pyvenv.cfg -o -name '*.sha256' \) -exec ls -t {} + | head -1)
+    [ -n "$since" ] || return 0
+    find .venv -name '*.py' -not -path '*/test/*' -not -path '*/tests/*' -cnewer "$since" -print0 |
+        xargs -0 -r -n 200 -P "$(getconf _NPROCESSORS_ONLN)" "$venv_python" -m compileall -q >/dev/null || true
+}
+
 # Installs what a requirements file names, and imports the modules of the second argument; once for each content.
 install_requirements() {
     local file=$1 modules=$2 stamp=".venv/${1%.txt}.sha256" wanted # the stamp is written last: what is complete
     wanted=$(sha256sum "$file")
     [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
     rm -f "$stamp"
-    [ -e .venv/before ] || touch .venv/before # what is newer is to be compiled, by this run or the next
     say "installing $file into .venv (several GB the first time; some minutes)"
     "$venv_python" -m pip install --disable-pip-version-check --no-compile -r "$file" ||
         fail "pip could not install $file (see above). Run this again to continue"
-    # As pip would, but on all cores, and without the packages' own tests.
-    find .venv/lib -name '*.py' -not -path '*/test/*' -not -path '*/tests/*' -cnewer .venv/before -print0 2>/dev/null |
-        xargs -0 -r -n 200 -P "$(getconf _NPROCESSORS_ONLN)" "$venv_python" -m compileall -q >/dev/null || true
+    compile_new
     "$venv_python" -m pip check || fail "the packages in .venv contradict each other (see above). Remove .venv and run this again"
     "$venv_python" -c "import $modules" ||
         fail "the installed packages do not import (see above). Remove .venv and run this again"
-    rm -f .venv/before
     echo "$wanted" >"$stamp"
 }
 
