@@ -22,7 +22,7 @@ from models.extractors.dino_pointmae import DinoPointMAE, DinoPointMAESettings
 from models.extractors.point_mae import PointMAEEncoder
 from models.token_store import batches, extract_batch
 from models.tokens import Tokens
-from utils.devices import DTYPES, pick_device
+from utils.devices import pick_device, product_type
 
 BATCH = {"cpu": 1, "cuda": 16}
 """Images extracted, and scored, at a time."""
@@ -85,7 +85,7 @@ def extractor(precision: str, device: torch.device) -> DinoPointMAE:
     """The paper's extractors with random weights."""
     image, cloud = encoders()
     for encoder in (image, cloud):
-        encoder.set_precision(DTYPES[precision])
+        encoder.set_precision(product_type(device, precision))
         encoder.to(device)
     return DinoPointMAE(image, cloud, DinoPointMAESettings("eval", 12, precision, "random", "random"))
 

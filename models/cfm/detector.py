@@ -11,7 +11,7 @@ from models.cfm.losses import LastLayerLoss
 from models.cfm.mappers import CrossmodalMapper, mapper_variant, mapper_widths
 from models.cfm.scoring import discrepancy, scatter_to_grid
 from models.tokens import ModalityTokens, Tokens
-from utils.devices import DTYPES, autocast
+from utils.devices import autocast, product_type
 
 LEARNING_RATE = 1e-3
 RARITY_POWERS = (1.0, 1.5)
@@ -104,7 +104,7 @@ class CrossmodalDetector(nn.Module):
         self, mapper: CrossmodalMapper, images: Sequence[tuple[ModalityTokens, ModalityTokens]], n_pixels: int
     ) -> Tensor:
         """Add the gradients of one direction for images of (source, target); its loss, a scalar without gradient."""
-        loss = LastLayerLoss(mapper.output, DTYPES[self.precision], n_pixels)
+        loss = LastLayerLoss(mapper.output, product_type(mapper.output.weight.device, self.precision), n_pixels)
         for source, target in images:
             with autocast(source.tokens.device, self.precision):
                 hidden = mapper.hidden_tokens(source.tokens)  # (T, h)

@@ -11,7 +11,7 @@ from torch import Tensor
 from models.extractors import dino, point_mae, weights
 from models.point_ops import group_points
 from models.tokens import PointGroups, Tokens, group_clouds, make_tokens
-from utils.devices import DTYPES
+from utils.devices import product_type
 from utils.view import ViewSettings
 
 
@@ -124,7 +124,7 @@ def build_dino_pointmae(
     weights.load_strict(cloud, weights.point_mae_encoder_state(xyz_path), xyz_path)
     for encoder in (image, cloud):
         encoder.prune(keep_blocks)
-        encoder.set_precision(DTYPES[precision])
+        encoder.set_precision(product_type(device, precision))
         encoder.to(device)
     hashes = weights.weight_sha256(rgb_path), weights.weight_sha256(xyz_path)
     settings = DinoPointMAESettings(mode, keep_blocks, precision, *hashes, view)

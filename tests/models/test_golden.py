@@ -13,6 +13,7 @@ from models.cfm.detector import LEARNING_RATE, CrossmodalDetector
 from models.extractors.dino_pointmae import DinoPointMAE
 from models.point_ops import farthest_point_sampling
 from models.tokens import Tokens
+from utils.devices import product_type
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = ("dome", "near", "plank")
@@ -68,6 +69,9 @@ def test_maps_and_scores(
     assert float(found.pixel_map().max()) == pytest.approx(float(expected[f"{mode}/pixel_map_max"]), rel=1e-5)
 
 
+@pytest.mark.skipif(
+    product_type(torch.device("cpu"), "bf16") == torch.float32, reason="float32 is faster on this CPU, and taken"
+)
 def test_bf16_stays_within_three_per_cent(
     golden: Expected,
     golden_samples: dict[str, Sample],

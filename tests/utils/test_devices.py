@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from utils.devices import autocast, peak_memory, pick_device
+from utils.devices import DTYPES, autocast, peak_memory, pick_device, product_type
 from utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -60,11 +60,17 @@ def test_a_gpu_that_is_not_there_is_refused(count: int, name: str, message: str,
         pick_device(name)
 
 
-def test_precision_decides_the_type_of_products() -> None:
-    a = torch.ones(2, 2)
-    for precision, expected in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        with autocast(torch.device("cpu"), precision):
+@pytest.mark.parametrize(("capability", "lower"), [("AVX512", torch.bfloat16), ("AVX2", torch.float32)])
+def test_precision_decides_the_type_of_products(
+    capability: str, lower: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    a, cpu = torch.ones(2, 2), torch.device("cpu")
+    for precision, expected in (("fp32", torch.float32), ("bf16", lower)):
+        assert product_type(cpu, precision) == expected
+        with autocast(cpu, precision):
             assert (a @ a).dtype == expected
+    assert {name: product_type(torch.device("cuda:1"), name) for name in DTYPES} == DTYPES
 
 
 def test_peak_memory_is_the_high_water_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
