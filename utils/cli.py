@@ -1,6 +1,7 @@
 """What the command lines share: error handling, and the options that several of them have."""
 
 import argparse
+import gc
 import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +41,8 @@ def run(main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    finally:
+        gc.freeze()  # or Python, as it ends, looks for garbage in all that was imported, for up to a second
 
 
 LESS_MEMORY = (
