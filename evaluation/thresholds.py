@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import special
 
 from evaluation.input_limits import MEASURES, Limits, limits
 from utils.errors import UserError
@@ -92,9 +93,7 @@ class Thresholds:
 
         That rate is distributed as Beta(images + 1 - rank, rank), or lower where scores tie.
         """
-        from scipy.stats import beta
-
-        return float(beta.ppf(0.95, self.images + 1 - self.rank, self.rank))
+        return float(special.betaincinv(self.images + 1 - self.rank, self.rank, 0.95))
 
     def statement(self) -> str:
         """What the thresholds promise, in a sentence or two."""

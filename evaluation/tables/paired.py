@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
-from scipy import stats
+from scipy import special
 
 from evaluation.tables.runs import DEFECT_METRICS, METRICS, Run, metric_of
 from evaluation.tables.tables import COUNT, Table, mean
@@ -51,5 +51,5 @@ def interval(values: Sequence[float]) -> tuple[float | None, float | None]:
     """Ends of the interval of a mean by Student's t distribution; (None, None) for less than two values."""
     if len(values) < 2:
         return None, None
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    half = float(special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * stdev(values) / len(values) ** 0.5
     return fmean(values) - half, fmean(values) + half
