@@ -1,6 +1,7 @@
 """utils/cli.py: the options that several command lines have."""
 
 import argparse
+import gc
 import os
 import subprocess
 import sys
@@ -159,6 +160,12 @@ def test_other_device_names_are_refused(name: str, parser: argparse.ArgumentPars
     cli.add_run_options(parser, epochs=1, batch_size=1)
     with pytest.raises(SystemExit, match="2"):
         parser.parse_args(["--device", name])
+
+
+def test_python_ends_without_a_search_for_garbage() -> None:
+    before = gc.get_freeze_count()
+    assert cli.run(lambda: 0) == 0
+    assert gc.get_freeze_count() > before
 
 
 def test_faults_of_the_program_keep_their_traceback() -> None:
