@@ -118,9 +118,15 @@ case "$*" in
 esac
 "$venv_python" -m pip --version >/dev/null 2>&1 || create_environment
 provide_system_libraries
+if [ "$*" = --dev ]; then # first, since playwright looks for a browser, which can then come while pip goes on
+    install_requirements requirements-dev.txt "pytest, xdist, playwright.sync_api"
+    browser_said=$(mktemp)
+    trap 'wait; rm -f "$browser_said"' EXIT # not while apt is at work
+    provide_browser >"$browser_said" 2>&1 &
+fi
 install_requirements requirements.txt "torch, torchvision, timm, scipy, sklearn, tifffile, fpsample, matplotlib, pandas"
 if [ "$*" = --dev ]; then
-    install_requirements requirements-dev.txt "pytest, xdist, playwright.sync_api"
-    provide_browser
+    wait
+    cat "$browser_said"
 fi
 say "ready: .venv, $("$venv_python" --version)"

@@ -25,7 +25,7 @@ esac
 """
 WHOLE = "apt install -y --no-install-recommends chromium"
 INSTALL = f"{WHOLE}-headless-shell"
-REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
+REQUIREMENTS = ("requirements-dev.txt", "requirements.txt")
 
 Setup = Callable[..., tuple[int, list[str], str]]
 
@@ -107,13 +107,13 @@ def test_run_sh_asks_for_packages_and_browser_and_hands_its_arguments_on(setup: 
 def test_nothing_is_installed_twice_but_what_changed_is(setup: Setup, tmp_path: Path) -> None:
     for words in (("setup.sh",), ("setup.sh", "--dev"), ("setup.sh", "--dev"), ("setup.sh",)):
         assert setup(*words)[0] == 0
-    assert installed(tmp_path) == [*REQUIREMENTS]  # the first call, then the second
+    assert installed(tmp_path) == ["requirements.txt", "requirements-dev.txt"]  # the first call, then the second
     for name in REQUIREMENTS:
         (tmp_path / name).write_text("another>=1\n")
     assert setup("setup.sh")[0] == 0
-    assert installed(tmp_path) == [*REQUIREMENTS, "requirements.txt"]
+    assert installed(tmp_path)[2:] == ["requirements.txt"]
     assert setup("setup.sh", "--dev")[0] == 0
-    assert installed(tmp_path) == [*REQUIREMENTS, *REQUIREMENTS]
+    assert installed(tmp_path)[3:] == ["requirements-dev.txt"]
 
 
 @pytest.mark.parametrize("fails", ["-r requirements-dev.txt", "pip check", "import torch", "import pytest"])
