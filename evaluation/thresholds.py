@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import special
 
 from evaluation.input_limits import MEASURES, Limits, limits
 from utils.errors import UserError
@@ -93,6 +92,8 @@ class Thresholds:
 
         That rate is distributed as Beta(images + 1 - rank, rank), or lower where scores tie.
         """
+        from scipy import special
+
         return float(special.betaincinv(self.images + 1 - self.rank, self.rank, 0.95))
 
     def statement(self) -> str:
