@@ -60,15 +60,25 @@ def is_script(path: Path, root: Path) -> bool:
     return path.parent == root or (not is_test(path, root) and runs(path.read_text(encoding="utf-8")))
 
 
-@cache  # several rules ask for the same file, as for its imports
+@cache  # all rules ask for the same files
+def parsed(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+@cache
+def nodes(text: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(parsed(text)))
+
+
+@cache
 def runs(text: str) -> bool:
     guard = "__name__ == '__main__'"
-    return any(isinstance(node, ast.If) and ast.unparse(node.test) == guard for node in ast.parse(text).body)
+    return any(isinstance(node, ast.If) and ast.unparse(node.test) == guard for node in parsed(text).body)
 
 
 @cache
 def import_statements(text: str) -> tuple[ast.Import | ast.ImportFrom, ...]:
-    return tuple(node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom))
+    return tuple(node for node in nodes(text) if isinstance(node, ast.Import | ast.ImportFrom))
 
 
 def imported_modules(path: Path, root: Path) -> set[str]:
@@ -150,7 +160,7 @@ def effect_violations(root: Path) -> Iterator[str]:
     for path in source_files(root):
         if module_name(path, root).split(".")[0] not in ROOMS or is_script(path, root):
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = parsed(path.read_text(encoding="utf-8"))
         own = tuple(node.name for node in tree.body if isinstance(node, ast.ClassDef))
         for node in [node for node in module_level(tree) if isinstance(node, ast.stmt)]:
             called = [node.value.func] if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) else []
@@ -189,7 +199,7 @@ def naming_violations(root: Path) -> Iterator[str]:
             continue
         others = [method for method in methods if not inside(name, f"models.{method}")]
         named = re.compile(rf"(?i)\W*({'|'.join(others)})(_\w*)?\W*")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path.read_text(encoding="utf-8")):
             if (
                 others
                 and isinstance(node, ast.Constant)
@@ -207,7 +217,7 @@ def size_violations(root: Path) -> Iterator[str]:
         name = path.relative_to(root)
         if lines > limit:
             yield f"{name}: {lines} lines, limit {limit}"
-        for node in ast.walk(ast.parse(text)):
+        for node in nodes(text):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 if length > MAX_FUNCTION:
@@ -219,7 +229,7 @@ def loading_violations(root: Path) -> Iterator[str]:
     for path in source_files(root):
         if is_test(path, root):
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path.read_text(encoding="utf-8")):
             if not isinstance(node, ast.Call):
                 continue
             called = ast.unparse(node.func)
@@ -238,7 +248,7 @@ def print_violations(root: Path) -> Iterator[str]:
     for path in source_files(root):
         if not inside(module_name(path, root), *SILENT) or is_script(path, root):
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path.read_text(encoding="utf-8")):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "print":
                 yield f"{path.relative_to(root)}:{node.lineno}: print"
 
@@ -257,7 +267,7 @@ def heavy_import_violations(root: Path) -> Iterator[str]:
     for path in source_files(root):
         if is_test(path, root):
             continue
-        for node in module_level(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in module_level(parsed(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 names = [node.module or ""]
