@@ -120,13 +120,9 @@ esac
 provide_system_libraries
 if [ "$*" = --dev ]; then # first, since playwright looks for a browser, which can then come while pip goes on
     install_requirements requirements-dev.txt "pytest, xdist, playwright.sync_api"
-    browser_said=$(mktemp)
-    trap 'wait; rm -f "$browser_said"' EXIT # not while apt is at work
-    provide_browser >"$browser_said" 2>&1 &
+    trap wait EXIT # not while apt is at work
+    { said=$(provide_browser 2>&1) && [ -z "$said" ] || echo "$said"; } & # all at once, not between the lines of pip
 fi
 install_requirements requirements.txt "torch, torchvision, timm, scipy, sklearn, tifffile, fpsample, matplotlib, pandas"
-if [ "$*" = --dev ]; then
-    wait
-    cat "$browser_said"
-fi
+wait
 say "ready: .venv, $("$venv_python" --version)"

@@ -126,6 +126,12 @@ def test_what_did_not_install_is_installed_by_the_next_call(fails: str, setup: S
     assert installed(tmp_path)[len(before) :] == [*REQUIREMENTS][before.index(before[-1]) :]
 
 
+def test_what_is_said_of_the_browser_is_shown_where_pip_fails_beside_it(setup: Setup) -> None:
+    status, apt, said = setup("setup.sh", "--dev", fails="-r requirements.txt")
+    assert (status, apt) == (1, [INSTALL])
+    assert "installing chromium" in said
+
+
 def test_without_root_sudo_installs_it_if_it_asks_no_password(setup: Setup) -> None:
     assert setup("setup.sh", "--dev", user=1000, sudo=True)[1] == [INSTALL]
 
