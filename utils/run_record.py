@@ -90,12 +90,15 @@ def git_commit(root: Path = PROJECT_ROOT) -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """CPU model, cores this process may use, memory in GiB, and the name of torch's GPU (None without one)."""
+    """CPU model, the instructions that torch takes on it (such as AVX2: `bf16` and rounding hang on them), cores this
+    process may use, memory in GiB, and the name of torch's GPU (None without one).
+    """
     import torch
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "cpu": _cpu_model(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cores": available_cores(),
         "memory_gib": round(memory / 2**30, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

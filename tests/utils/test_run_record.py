@@ -87,6 +87,8 @@ def test_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     found = machine()
     assert found["gpu"] is None
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX9")
+    assert machine()["cpu_capability"] == "AVX9"
     assert 1 <= found["cores"] <= (os.cpu_count() or 1)
     assert 0.1 < found["memory_gib"] < 1e5
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
