@@ -113,7 +113,12 @@ def align(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Alignment:
     reach = int(MAX_SHIFT * SIDE)
     canvas = [fft.next_fast_len(n + reach, real=True) for n in shape]
     images = [fft.rfft2(image, canvas) for image, _ in pairs]
-    surfaces = np.stack([_correlations(images, [depth for _, depth in pairs], way, canvas, reach) for way in ways])
+    surfaces = np.empty((len(ways), 2, 2 * reach + 1, 2 * reach + 1), np.float32)
+    for turn, y in dict.fromkeys((turn, y) for turn, _, y in ways):
+        stretched = [_stretch(_turned(depth, turn), 0, y) for _, depth in pairs]
+        for index, (_, x, _) in enumerate(ways):
+            if ways[index] == (turn, x, y):
+                surfaces[index] = _correlations(images, stretched, x, canvas, reach)
     mean = surfaces.mean(axis=1)
     found = _best(mean)
     shifted = _best(mean[:1])
@@ -148,23 +153,28 @@ def _ways(square: bool) -> list[tuple[str, float, float]]:
 
 
 def _correlations(
-    images: Sequence[np.ndarray],
-    depths: Sequence[np.ndarray],
-    way: tuple[str, float, float],
-    canvas: list[int],
-    reach: int,
+    images: Sequence[np.ndarray], stretched: Sequence[np.ndarray], x: float, canvas: list[int], reach: int
 ) -> np.ndarray:
-    """(2, 2·reach + 1, 2·reach + 1) mean correlation of the even and the odd samples over the shifts (down, right)."""
+    """(2, 2·reach + 1, 2·reach + 1) mean correlation of the even and the odd samples over the shifts (down, right).
+
+    Args:
+        images: transforms of the images' edges.
+        stretched: the clouds' edges, turned and stretched in y. x: by how much they are still to be stretched in x.
+        canvas: rows and columns of the transforms. reach: the largest shift.
+    """
     sums = np.zeros((2, *images[0].shape), np.complex64)
-    turn, *scales = way
-    for index, (image, depth) in enumerate(zip(images, depths, strict=True)):
-        moved = _stretch(_turned(depth, turn), *scales)
+    for index, (image, depth) in enumerate(zip(images, stretched, strict=True)):
+        moved = _stretch(depth, 1, x)
         norm = float(np.linalg.norm(moved)) or 1.0
-        sums[index % 2] += image * np.conj(fft.rfft2(moved / norm, canvas))
+        # What rfft2 does, less the rows that are but padding.
+        spectrum = fft.fft(fft.rfft(moved / norm, canvas[1], axis=1), canvas[0], axis=0)
+        sums[index % 2] += image * np.conj(spectrum)
     counts = np.array([len(images) - len(images) // 2, len(images) // 2])
-    surface = fft.irfft2(sums, canvas, axes=(1, 2)) / counts[:, None, None]
     window = np.arange(-reach, reach + 1)
-    return surface[:, window[:, None], window[None, :]].astype(np.float32)
+    # And what irfft2 does, in its order, of the rows that are looked at.
+    rows = fft.ifft(sums, axis=1, norm="forward")[:, window]
+    surface = fft.irfft(rows, canvas[1], axis=2, norm="forward")[:, :, window] * np.float32(1 / (canvas[0] * canvas[1]))
+    return (surface / counts[:, None, None]).astype(np.float32)
 
 
 def _turned(array: np.ndarray, turn: str) -> np.ndarray:
@@ -175,20 +185,19 @@ def _turned(array: np.ndarray, turn: str) -> np.ndarray:
     return {0: left, 1: np.rot90(array, 3), 2: array.T, 3: np.rot90(array.T, 2)}[SQUARE_TURNS.index(turn)]
 
 
-def _stretch(array: np.ndarray, x: float, y: float) -> np.ndarray:
-    """(h, w) → (h, w), stretched by the factors about the middle, linearly interpolated, 0 outside."""
-    for axis, factor in enumerate((y, x)):
-        if factor != 1:
-            n = array.shape[axis]
-            source = (np.arange(n) - (n - 1) / 2) / factor + (n - 1) / 2
-            low = np.floor(source).astype(int)
-            weight = (source - low).astype(np.float32)
-            inside = (low >= 0) & (low < n - 1)
-            low = np.clip(low, 0, n - 2)
-            weights = [np.where(inside, 1 - weight, 0), np.where(inside, weight, 0)]
-            shaped = [w[:, None] if axis == 0 else w[None, :] for w in weights]
-            array = array.take(low, axis) * shaped[0] + array.take(low + 1, axis) * shaped[1]
-    return array
+def _stretch(array: np.ndarray, axis: int, factor: float) -> np.ndarray:
+    """(h, w) → (h, w), stretched by the factor along the axis about its middle, linearly interpolated, 0 outside."""
+    if factor == 1:
+        return array
+    n = array.shape[axis]
+    source = (np.arange(n) - (n - 1) / 2) / factor + (n - 1) / 2
+    low = np.floor(source).astype(int)
+    weight = (source - low).astype(np.float32)
+    inside = (low >= 0) & (low < n - 1)
+    low = np.clip(low, 0, n - 2)
+    weights = [np.where(inside, 1 - weight, 0), np.where(inside, weight, 0)]
+    shaped = [w[:, None] if axis == 0 else w[None, :] for w in weights]
+    return array.take(low, axis) * shaped[0] + array.take(low + 1, axis) * shaped[1]
 
 
 def _best(surfaces: np.ndarray) -> tuple[int, int, int]:
