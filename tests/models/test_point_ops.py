@@ -52,38 +52,42 @@ def test_sampling_on_other_devices_gives_the_same_picks(n_samples: int) -> None:
     assert found.tolist() == expected_picks(n_samples).tolist()
 
 
-def interpret(program: str, folder: Path) -> None:
-    """Run a program with a folder as its argument; Triton's kernels run on the CPU, statement by statement."""
-    pytest.importorskip("triton")
-    environment = os.environ | {"TRITON_INTERPRET": "1"}  # read when Triton is imported
-    start = "import sys; from pathlib import Path; import torch; folder = Path(sys.argv[1])\n"
-    subprocess.run([sys.executable, "-c", start + program, str(folder)], check=True, cwd=ROOT, env=environment)
-
-
-def test_sampling_kernel_gives_the_same_picks(tmp_path: Path) -> None:
-    torch.save(point_ops.pad_clouds(batch()), tmp_path / "clouds.pt")
-    program = """
-from models.sampling_kernel import sample_by_triton
-torch.save(sample_by_triton(*torch.load(folder / "clouds.pt", weights_only=True), 35), folder / "picks.pt")
-"""
-    interpret(program, tmp_path)
-    picks = torch.load(tmp_path / "picks.pt", weights_only=True)
-    assert picks.tolist() == expected_picks(35).tolist()
-
-
-def test_neighbour_kernel_finds_the_same(tmp_path: Path) -> None:
+def neighbour_pairs() -> list[tuple[Tensor, Tensor, int]]:
     """Ties, points that lie on each other, numbers that fill no block; the first of equally near ones comes first."""
     lattice = torch.cartesian_prod(*(torch.arange(6.0) / 16,) * 3) + 0.25
     points = torch.cat([lattice, lattice[:9], cloud(150, seed=1)])
-    pairs = [(cloud(70, seed=2), points, 3), (points[:33], points, 8), (cloud(1, seed=3), points[:1], 1)]
-    torch.save(pairs, tmp_path / "pairs.pt")
+    return [(cloud(70, seed=2), points, 3), (points[:33], points, 8), (cloud(1, seed=3), points[:1], 1)]
+
+
+@pytest.fixture(scope="module")
+def interpreted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What Triton's kernels say on the CPU, statement by statement: picks.pt and found.pt; one process is started."""
+    pytest.importorskip("triton")
+    folder = tmp_path_factory.mktemp("kernels")
+    torch.save(point_ops.pad_clouds(batch()), folder / "clouds.pt")
+    torch.save(neighbour_pairs(), folder / "pairs.pt")
     program = """
+import sys; from pathlib import Path; import torch
 from models.neighbour_kernel import nearest_by_triton
+from models.sampling_kernel import sample_by_triton
+folder = Path(sys.argv[1])
+torch.save(sample_by_triton(*torch.load(folder / "clouds.pt", weights_only=True), 35), folder / "picks.pt")
 pairs = torch.load(folder / "pairs.pt", weights_only=True)
 torch.save([nearest_by_triton(*pair) for pair in pairs], folder / "found.pt")
 """
-    interpret(program, tmp_path)
-    for (squared, indices), pair in zip(torch.load(tmp_path / "found.pt", weights_only=True), pairs, strict=True):
+    environment = os.environ | {"TRITON_INTERPRET": "1"}  # read when Triton is imported
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=True, cwd=ROOT, env=environment)
+    return folder
+
+
+def test_sampling_kernel_gives_the_same_picks(interpreted: Path) -> None:
+    picks = torch.load(interpreted / "picks.pt", weights_only=True)
+    assert picks.tolist() == expected_picks(35).tolist()
+
+
+def test_neighbour_kernel_finds_the_same(interpreted: Path) -> None:
+    results = torch.load(interpreted / "found.pt", weights_only=True)
+    for (squared, indices), pair in zip(results, neighbour_pairs(), strict=True):
         queries, among, k = pair
         distances = (queries[:, None] - among).square()
         nearest = (distances[..., 0] + distances[..., 1] + distances[..., 2]).sort(dim=1, stable=True)
