@@ -135,11 +135,16 @@ def test_saved_maps_have_the_figures_of_the_result_file(
     assert abs(figures["native"]["au_pro"] - figures["grid"]["au_pro"]) < 0.02
 
 
-def test_score_fusion_and_checkpoint_change_the_result(scenes: Path, trained: Path, tmp_path: Path) -> None:
+def test_score_fusion_and_checkpoint_change_the_result(
+    scenes: Path, trained: Path, evaluated: Path, tmp_path: Path
+) -> None:
+    places: dict[tuple[str, ...], Path] = {(): evaluated}
+    for other in (("--score", "both"), ("--fusion", "product"), ("--checkpoint", "best")):
+        places[other] = tmp_path / "_".join(other)
+        assert infer(scenes, trained, places[other], *other) == 0
     found = {}
-    for options in ((), ("--score", "both"), ("--fusion", "product"), ("--checkpoint", "best")):
-        assert infer(scenes, trained, tmp_path / "_".join(options), *options) == 0
-        result = json.loads((tmp_path / "_".join(options) / "q/cap_2ep_3bs.json").read_text())
+    for options, place in places.items():
+        result = json.loads((place / "q/cap_2ep_3bs.json").read_text())
         found[options] = [sample["raw_max"] for sample in result["samples"]]
     assert found[()] != found["--score", "both"]
     assert found[()] != found["--fusion", "product"]
@@ -174,7 +179,7 @@ def test_evaluation_reserves_its_files_before_it_begins(
 
 
 def test_training_images_are_kept_with_the_checkpoint_and_not_in_results(
-    scenes: Path, trained: Path, tmp_path: Path
+    scenes: Path, trained: Path, evaluated: Path
 ) -> None:
     settings = json.loads((trained / "cap/DBMRNet_cap_2ep_3bs.json").read_text())
     good = scenes / "cap/train/good"
@@ -182,8 +187,7 @@ def test_training_images_are_kept_with_the_checkpoint_and_not_in_results(
         f"{i:03d}": f"{sha256_file(good / f'rgb/{i:03d}.png')} {sha256_file(good / f'xyz/{i:03d}.tiff')}"
         for i in range(5)
     }
-    assert infer(scenes, trained, tmp_path) == 0
-    made = json.loads((tmp_path / "q/cap_2ep_3bs.json").read_text())["config"]["training"]
+    made = json.loads((evaluated / "q/cap_2ep_3bs.json").read_text())["config"]["training"]
     assert made == {key: value for key, value in settings.items() if key != "training_images"}
 
 
