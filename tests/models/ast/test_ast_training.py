@@ -41,8 +41,14 @@ def learned(inputs: Inputs, chosen: ASTConfig, folder: Path) -> tuple[Networks, 
     return train(inputs, chosen, name, False, log.append), log
 
 
-def test_the_teacher_learns_first_and_then_the_student(inputs: Inputs, tmp_path: Path) -> None:
-    _, log = learned(inputs, config(3), tmp_path)
+@pytest.fixture(scope="module")
+def whole(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Networks, list[dict[str, float]]]:
+    """Networks and log of a run of three epochs each."""
+    return learned(inputs, config(3), tmp_path_factory.mktemp("whole"))
+
+
+def test_the_teacher_learns_first_and_then_the_student(whole: tuple[Networks, list[dict[str, float]]]) -> None:
+    _, log = whole
     assert [entry["epoch"] for entry in log] == [1, 2, 3, 4, 5, 6]
     assert [next(key for key in entry if key.startswith("loss")) for entry in log] == [
         *["loss_teacher"] * 3,
@@ -83,21 +89,23 @@ def test_training_repeats_and_hangs_on_the_seed(inputs: Inputs, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("epoch", [2, 5])
-def test_a_run_stopped_in_either_half_ends_like_one_that_was_not(inputs: Inputs, tmp_path: Path, epoch: int) -> None:
+def test_a_run_stopped_in_either_half_ends_like_one_that_was_not(
+    inputs: Inputs, whole: tuple[Networks, list[dict[str, float]]], tmp_path: Path, epoch: int
+) -> None:
     """Of three epochs each: the second of the teacher, and the second of the student, whose targets are made again."""
 
     def stop(entry: dict[str, float]) -> None:
         if entry["epoch"] == epoch:
             raise KeyboardInterrupt
 
-    whole, log = learned(inputs, config(3), tmp_path / "whole")
+    networks, log = whole
     name = CheckpointName(tmp_path, "dome", 3, 2)
     with pytest.raises(KeyboardInterrupt):
         train(inputs, config(3), name, False, stop, save_seconds=0)
     rest: list[dict[str, float]] = []
     found = train(inputs, config(3), name, True, rest.append, save_seconds=0).state_dict()
     assert [entry["epoch"] for entry in rest] == list(range(epoch, 7))  # the one that was not saved is done again
-    assert all(torch.equal(found[key], value) for key, value in whole.state_dict().items())
+    assert all(torch.equal(found[key], value) for key, value in networks.state_dict().items())
     assert rest[-1]["loss_student"] == log[-1]["loss_student"]
 
 
