@@ -23,14 +23,19 @@ from utils.checkpoint import CheckpointName
 pytestmark = pytest.mark.slow
 
 CLASS, SIZE, GRID = "cap", 240, 160  # pixels of a scene and of a sample
-TRAIN, VALIDATION, GOOD, DEFECTIVE = range(0, 32), range(150, 153), range(200, 210), range(220, 226)
-EPOCHS, BATCH_SIZE = 16, 8
+TRAIN, VALIDATION, GOOD, DEFECTIVE = range(0, 12), range(150, 152), range(200, 206), range(220, 224)
+EPOCHS, BATCH_SIZE = 12, 3  # the number of steps decides, not how many scenes there are
+
+
+@functools.cache  # with each defect, and without
+def rendered(seed: int) -> Scene:
+    return render_scene(CLASS, None, SIZE, [5, seed])
 
 
 @functools.cache  # several tests look at the same
 def scene(defect: str | None, seed: int) -> Sample:
     """A generated scene without its ground plane, good or with a large defect: so short a training finds no others."""
-    made = render_scene(CLASS, None, SIZE, [5, seed])
+    made = rendered(seed)
     rgb, xyz, gt = plant(made, defect, seed) if defect else (made.rgb, made.xyz, made.gt)
     return make_sample(rgb, xyz * made.surface.object_mask[..., None], gt, size=GRID)
 
