@@ -71,6 +71,7 @@ def images(inputs: Inputs) -> Inputs:
 
 @pytest.fixture(scope="module")
 def validation(inputs: Inputs) -> Inputs:
+    """One sample, which tests that look at no loss train on too."""
     return inputs.select(torch.tensor([3]))
 
 
@@ -219,10 +220,10 @@ def test_log_of_a_run(trained: tuple[Path, Any]) -> None:
     ]
 
 
-def test_another_seed_gives_other_weights(images: Inputs, tmp_path: Path) -> None:
+def test_another_seed_gives_other_weights(validation: Inputs, tmp_path: Path) -> None:
     """The same seed gives the same: so does a run that was resumed, below."""
     configs = [replace(CONFIG, epochs=1, seed=seed) for seed in (3, 4)]
-    states = [run(images, None, tmp_path / str(c.seed), config=c)[training.PART].state_dict() for c in configs]
+    states = [run(validation, None, tmp_path / str(c.seed), config=c)[training.PART].state_dict() for c in configs]
     assert not torch.equal(states[0]["network.image_head.weight"], states[1]["network.image_head.weight"])
 
 
@@ -264,9 +265,9 @@ def test_best_checkpoint_has_the_lowest_validation_loss(images: Inputs, validati
         assert learner.after_epoch()["loss_validation"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_without_validation_samples_only_the_last_is_kept(images: Inputs, tmp_path: Path) -> None:
+def test_without_validation_samples_only_the_last_is_kept(validation: Inputs, tmp_path: Path) -> None:
     config = replace(CONFIG, epochs=1)
-    found = run(images, None, tmp_path, config=config)
+    found = run(validation, None, tmp_path, config=config)
     assert {*found} == {training.PART}
     assert "loss_validation" not in read_json_lines(name_of(tmp_path, config).path(training.PART, ".jsonl"))[0]
     with pytest.raises(UserError, match=r"DBMRNet_best_thing_1ep_2bs.safetensors: .* without validation"):
@@ -303,11 +304,11 @@ def test_checkpoint_round_trip(part: str, trained: tuple[Path, Any], samples: li
     assert training.load(name_of(trained[0]), part, "bf16")[0].precision == "bf16"
 
 
-def test_settings_of_the_model_come_back(images: Inputs, tmp_path: Path) -> None:
+def test_settings_of_the_model_come_back(validation: Inputs, tmp_path: Path) -> None:
     model = ModelSettings("small", masked_centres="xyz", mask_ratio=0.5, alignment="one_way", local_layers=2)
     model = replace(model, cross_loss="rgb", alignment_radius=2.0, view="frame", sampler="fps")
     config = replace(CONFIG, model=model, epochs=1)
-    run(images, None, tmp_path, config=config)
+    run(validation, None, tmp_path, config=config)
     assert training.load(name_of(tmp_path, config), training.PART, None)[0].settings == model
 
 
