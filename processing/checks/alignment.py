@@ -116,8 +116,8 @@ def align(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Alignment:
     surfaces = np.empty((len(ways), 2, 2 * reach + 1, 2 * reach + 1), np.float32)
     for turn, y in dict.fromkeys((turn, y) for turn, _, y in ways):
         stretched = [_stretch(_turned(depth, turn), 0, y) for _, depth in pairs]
-        for index, (_, x, _) in enumerate(ways):
-            if ways[index] == (turn, x, y):
+        for index, (own, x, along_y) in enumerate(ways):
+            if (own, along_y) == (turn, y):
                 surfaces[index] = _correlations(images, stretched, x, canvas, reach)
     mean = surfaces.mean(axis=1)
     found = _best(mean)
