@@ -113,12 +113,9 @@ def align(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Alignment:
     reach = int(MAX_SHIFT * SIDE)
     canvas = [fft.next_fast_len(n + reach, real=True) for n in shape]
     images = [fft.rfft2(image, canvas) for image, _ in pairs]
-    surfaces = np.empty((len(ways), 2, 2 * reach + 1, 2 * reach + 1), np.float32)
-    for turn, y in dict.fromkeys((turn, y) for turn, _, y in ways):
-        stretched = [_stretch(_turned(depth, turn), 0, y) for _, depth in pairs]
-        for index, (own, x, along_y) in enumerate(ways):
-            if (own, along_y) == (turn, y):
-                surfaces[index] = _correlations(images, stretched, x, canvas, reach)
+    alike = {(turn, y) for turn, _, y in ways}  # many differ in x only
+    stretched = {(turn, y): [_stretch(_turned(depth, turn), 0, y) for _, depth in pairs] for turn, y in alike}
+    surfaces = np.stack([_correlations(images, stretched[turn, y], x, canvas, reach) for turn, x, y in ways])
     mean = surfaces.mean(axis=1)
     found = _best(mean)
     shifted = _best(mean[:1])
