@@ -121,7 +121,7 @@ provide_system_libraries
 if [ "$*" = --dev ]; then # first, since playwright looks for a browser, which can then come while pip goes on
     install_requirements requirements-dev.txt "pytest, xdist, playwright.sync_api"
     trap wait EXIT # not while apt is at work
-    { said=$(provide_browser 2>&1) && [ -z "$said" ] || echo "$said"; } & # all at once, not between the lines of pip
+    { said=$(provide_browser 2>&1); [ -z "$said" ] || echo "$said"; } & # all at once, not between the lines of pip
 fi
 install_requirements requirements.txt "torch, torchvision, timm, scipy, sklearn, tifffile, fpsample, matplotlib, pandas"
 wait
