@@ -23,7 +23,7 @@ from utils.checkpoint import CheckpointName
 pytestmark = pytest.mark.slow
 
 CLASS, SIZE, GRID = "cap", 240, 160  # pixels of a scene and of a sample
-TRAIN, VALIDATION, GOOD, DEFECTIVE = range(0, 12), range(150, 152), range(200, 206), range(220, 224)
+TRAIN, VALIDATION, GOOD, DEFECTIVE = range(0, 12), range(150, 153), range(200, 210), range(220, 226)
 EPOCHS, BATCH_SIZE = 12, 3  # the number of steps decides, not how many scenes there are
 
 
